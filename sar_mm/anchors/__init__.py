@@ -1,0 +1,15 @@
+from .base import PredefinedAnchors
+from .embedding import EmbeddingAnchors
+from .gaussian import GaussianAnchors
+from .orthogonal import OrthogonalAnchors
+from .separated import SeparatedAnchors
+from .simplex_etf import SimplexETFAnchors
+
+__all__ = [
+    'EmbeddingAnchors',
+    'GaussianAnchors',
+    'OrthogonalAnchors',
+    'PredefinedAnchors',
+    'SeparatedAnchors',
+    'SimplexETFAnchors',
+]

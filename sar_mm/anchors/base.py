@@ -1,0 +1,47 @@
+from abc import ABC, abstractmethod
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from ..checks import check_integer
+
+
+class PredefinedAnchors(ABC):
+    """Class anchors that are drawn from a seeded generator of their own and never see the data.
+
+    Calling the object gives the anchors: a float32 tensor (K, D) on the CPU, the same in every process.
+
+    Args:
+        dim: D, the anchor dimension. None: as many as the features have channels.
+        seed: Seed of the generator.
+
+    Raises:
+        ValueError: ``dim`` below 1, a negative ``seed``, fewer than two classes.
+    """
+
+    def __init__(self, dim: Optional[int] = None, seed: int = 0) -> None:
+        if dim is not None:
+            check_integer('dim', dim, minimum=1)
+        check_integer('seed', seed, minimum=0)
+        self.dim = dim
+        self.seed = seed
+
+    def __call__(self, num_classes: int, channels: int) -> Tensor:
+        check_integer('num_classes', num_classes, minimum=2)
+        check_integer('channels', channels, minimum=1)
+        # The device is named because a model may be built under a default device that has another generator.
+        generator = torch.Generator(device='cpu').manual_seed(self.seed)
+        return self.generate(num_classes, self.dim or channels, generator).float()
+
+    @abstractmethod
+    def generate(self, num_classes: int, dim: int, generator: torch.Generator) -> Tensor:
+        """Return the anchors, (num_classes, dim)."""
+
+
+def random_orthonormal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
+    """Draw ``rows`` orthonormal vectors of ``columns`` entries: float64, uniform over all such sets."""
+    gaussian = torch.randn(columns, rows, generator=generator, dtype=torch.float64, device='cpu')
+    q, r = torch.linalg.qr(gaussian)
+    # QR fixes its columns up to their signs, which differ from one LAPACK to the next.
+    return (q * r.diagonal().sign()).t()

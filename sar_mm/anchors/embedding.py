@@ -1,0 +1,77 @@
+from pathlib import Path
+from typing import Optional, Union
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..checks import check
+from ..registry import ANCHORS
+from .base import PredefinedAnchors
+
+
+@ANCHORS.register_module()
+class EmbeddingAnchors(PredefinedAnchors):
+    """Anchors read from a file, row k for class k; text embeddings of the class names, for instance.
+
+    Files are read without unpickling anything.
+
+    Args:
+        path: A ``.npy`` or ``.safetensors`` file with a floating-point matrix (K, D).
+        key: Name of the tensor in a ``.safetensors`` file; needed when it holds several.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is of another kind, holds pickled objects, or its matrix is not (K, D) and finite.
+
+    Example::
+
+        anchor_head=dict(anchors=dict(type='EmbeddingAnchors', path='data/cityscapes_names.npy'))
+    """
+
+    def __init__(self, path: Union[str, Path], key: Optional[str] = None) -> None:
+        super().__init__()
+        self.path = Path(path)
+        check(self.path.suffix in ('.npy', '.safetensors'), 'path', str(path), 'a .npy or .safetensors file')
+        if not self.path.is_file():
+            raise FileNotFoundError(f'Expected argument `path` to be an existing file, but got {str(path)!r}')
+        self.key = key
+
+    def generate(self, num_classes: int, dim: int, generator: torch.Generator) -> Tensor:
+        array = self._read()
+        is_matrix = array.is_floating_point() and array.dim() == 2 and array.shape[0] == num_classes and array.numel()
+        check(
+            bool(is_matrix),
+            'path',
+            str(self.path),
+            f'a file with a floating-point matrix ({num_classes}, D), one row per class (this one holds '
+            f'{str(array.dtype).split(".")[-1]} of shape {tuple(array.shape)})',
+        )
+        check(bool(array.isfinite().all()), 'path', str(self.path), 'a file without NaN or infinite entries')
+        return array
+
+    def _read(self) -> Tensor:
+        if self.path.suffix == '.npy':
+            try:
+                return torch.from_numpy(np.load(self.path, allow_pickle=False))
+            except (ValueError, TypeError, EOFError, OSError) as error:
+                raise ValueError(
+                    f'Expected argument `path` to be a .npy file with a plain matrix (pickled objects are refused), '
+                    f'but got {str(self.path)!r}: {error}'
+                ) from error
+        try:
+            from safetensors import SafetensorError
+            from safetensors.torch import load_file
+        except ImportError as error:
+            raise ImportError('Reading .safetensors anchors needs `pip install safetensors`.') from error
+        try:
+            tensors = load_file(self.path)
+        except SafetensorError as error:
+            raise ValueError(
+                f'Expected argument `path` to be a .safetensors file, but got {str(self.path)!r}: {error}'
+            ) from error
+        if self.key is None:
+            check(len(tensors) == 1, 'key', None, f'one of {sorted(tensors)}')
+        else:
+            check(self.key in tensors, 'key', self.key, f'one of {sorted(tensors)}')
+        return tensors[self.key] if self.key is not None else next(iter(tensors.values()))

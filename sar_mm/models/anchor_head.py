@@ -1,0 +1,123 @@
+from typing import Callable, Dict, Optional
+
+import torch
+from torch import Tensor, nn
+
+from ..checks import check_ignore_index, check_integer, check_probability
+from ..ops import anchors_confident, nearest_labels, pairwise_cosine
+from ..registry import ANCHORS, MODELS
+from .projector import AnchorProjector
+
+
+@MODELS.register_module()
+class SemanticAnchorHead(nn.Module):
+    """Semantic anchors of one task classifier: embeds, classifies and averages them, and pulls features to them.
+
+    ``type='SAR<Head>'`` builds one inside the head with the settings of the paper; ``anchor_head=dict(...)`` there
+    overrides any of them. It takes part in training only.
+
+    Args:
+        num_classes: K, at least 2.
+        channels: C, the channels of the features that the task classifier receives.
+        anchors: The predefined anchors, one of :mod:`sar_mm.anchors`.
+        loss: The losses.
+        momentum: Share of the old semantic anchors in their moving average.
+        gate: Features are pulled, and the average moves, once every anchor is classified right with a probability
+            above this one.
+        ignore_index: Label that is not pulled. None: none but those outside [0, K).
+        seed: Seed of the projector's weights. Not the anchors' default: the same random stream should not make both.
+
+    Raises:
+        ValueError: An argument out of its range, an unknown kind of anchors, anchors that do not fit K or D.
+
+    Example::
+
+        decode_head=dict(
+            type='SARFCNHead',
+            anchor_head=dict(
+                anchors=dict(type='SimplexETFAnchors'),
+                momentum=0.99,
+                loss=dict(type='SARLoss', pull_weight=0.5)))
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        channels: int,
+        anchors: dict = dict(type='GaussianAnchors'),
+        loss: dict = dict(type='SARLoss'),
+        momentum: float = 0.999,
+        gate: float = 0.8,
+        ignore_index: Optional[int] = 255,
+        seed: int = 1,
+    ) -> None:
+        super().__init__()
+        check_integer('num_classes', num_classes, minimum=2)
+        check_integer('channels', channels, minimum=1)
+        check_probability('momentum', momentum, ends=True)
+        check_probability('gate', gate, ends=False)
+        check_ignore_index(ignore_index)
+        check_integer('seed', seed, minimum=0)
+        self.momentum = momentum
+        self.gate = gate
+        self.ignore_index = ignore_index
+        self.loss_module = MODELS.build(loss)
+        self.register_buffer('anchors', ANCHORS.build(anchors)(num_classes, channels))
+        self.projector = AnchorProjector(self.anchors.shape[1], channels, seed)
+        self.register_buffer('semantic_anchors', torch.zeros(num_classes, channels, device='cpu'))
+        self.register_buffer('initialized', torch.zeros((), dtype=torch.bool, device='cpu'))
+
+    def loss(self, feature: Tensor, target: Tensor, classify: Callable[[Tensor], Tensor]) -> Dict[str, Tensor]:
+        """Advance the anchors by one training step and return its losses.
+
+        Args:
+            feature: (N, C) or (N, C, H, W), the task classifier's input before its dropout, of any floating dtype.
+            target: Class indices (N,), or (N, h, w) of any size, or class probabilities (N, K).
+            classify: The task classifier without dropout, (K, C) -> logits (K, K).
+
+        Returns:
+            ``loss_anchor`` and ``loss_pull``, and for the log ``anchor_acc`` (share of anchors classified right),
+            ``anchor_conf`` (the smallest probability that an anchor has for its class), ``anchor_gate`` (1.0 where
+            the gate is open), ``anchor_cos`` and ``anchor_cos_mean`` (largest and mean pairwise cosine of the
+            semantic anchors).
+        """
+        with torch.autocast(feature.device.type, enabled=False):
+            embedded = self.projector(self.anchors)
+            logits = classify(embedded).float()
+            is_open = anchors_confident(logits.detach(), self.gate)
+            semantic_anchors = self._average(embedded.detach(), is_open)
+            if feature.dim() == 4 and target.dim() == 3:
+                target = nearest_labels(target, feature.shape[2:])
+            gate = is_open.float()
+            losses = self.loss_module(logits, feature, target, semantic_anchors, gate, self.ignore_index)
+            losses.update(self._statistics(logits.detach(), semantic_anchors), anchor_gate=gate)
+        return losses
+
+    @torch.no_grad()
+    def _average(self, embedded: Tensor, is_open: Tensor) -> Tensor:
+        """Return the semantic anchors after this step, and keep them."""
+        momentum = self.momentum * self.initialized
+        average = momentum * self.semantic_anchors + (1 - momentum) * embedded
+        # A new tensor for the loss: the buffer may change again before the backward pass.
+        average = torch.where(is_open, average, self.semantic_anchors)
+        self.semantic_anchors.copy_(average)
+        self.initialized.logical_or_(is_open)
+        return average
+
+    @torch.no_grad()
+    def _statistics(self, logits: Tensor, semantic_anchors: Tensor) -> Dict[str, Tensor]:
+        own = torch.arange(len(logits), device=logits.device)
+        largest, mean = pairwise_cosine(semantic_anchors)
+        return dict(
+            anchor_acc=(logits.argmax(dim=1) == own).float().mean(),
+            anchor_conf=logits.softmax(dim=1).diagonal().min(),
+            anchor_cos=largest,
+            anchor_cos_mean=mean,
+        )
+
+    def extra_repr(self) -> str:
+        num_classes, channels = self.semantic_anchors.shape
+        return (
+            f'num_classes={num_classes}, channels={channels}, dim={self.anchors.shape[1]}, '
+            f'momentum={self.momentum}, gate={self.gate}, ignore_index={self.ignore_index}'
+        )

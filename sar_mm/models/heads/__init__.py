@@ -1,0 +1,7 @@
+from ...toolboxes import import_with
+from .adapter import HeadAdapter, adapts, with_semantic_anchors
+
+import_with('mmseg', f'{__name__}.decode_heads')
+import_with('mmpretrain', f'{__name__}.cls_heads')
+
+__all__ = ['HeadAdapter', 'adapts', 'with_semantic_anchors']

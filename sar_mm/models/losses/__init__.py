@@ -1,0 +1,3 @@
+from .sar_loss import SARLoss
+
+__all__ = ['SARLoss']

@@ -1,0 +1,59 @@
+from typing import Dict, Optional
+
+from torch import Tensor, nn
+
+from ...checks import check_probability, check_weight
+from ...ops import anchor_cross_entropy, pull_loss
+from ...registry import MODELS
+
+
+@MODELS.register_module()
+class SARLoss(nn.Module):
+    """The two losses that semantic anchors add to a task: ``1.0 * L_anchor + 0.1 * L_pull`` by default.
+
+    Args:
+        anchor_weight: Weight of the anchor classification loss.
+        pull_weight: Weight of the pull of the features to their anchors.
+        confidence: Anchors classified with a higher probability are left out of the anchor classification loss.
+
+    Raises:
+        ValueError: A negative weight, a confidence outside (0, 1).
+
+    Example::
+
+        anchor_head=dict(loss=dict(type='SARLoss', pull_weight=0.5))
+    """
+
+    def __init__(self, anchor_weight: float = 1.0, pull_weight: float = 0.1, confidence: float = 0.9) -> None:
+        super().__init__()
+        check_weight('anchor_weight', anchor_weight)
+        check_weight('pull_weight', pull_weight)
+        check_probability('confidence', confidence, ends=False)
+        self.anchor_weight = anchor_weight
+        self.pull_weight = pull_weight
+        self.confidence = confidence
+
+    def forward(
+        self,
+        logits: Tensor,
+        feature: Tensor,
+        target: Tensor,
+        semantic_anchors: Tensor,
+        gate: Tensor,
+        ignore_index: Optional[int] = None,
+    ) -> Dict[str, Tensor]:
+        """Return the weighted losses by name.
+
+        Args:
+            logits: (K, K), the task classifier's answer to the embedded anchors.
+            feature: See :func:`sar_mm.ops.pull_loss`.
+            target: See :func:`sar_mm.ops.pull_loss`.
+            semantic_anchors: S, (K, C).
+            gate: 1.0 where features are pulled in this step, else 0.0; a scalar.
+            ignore_index: See :func:`sar_mm.ops.pull_loss`.
+        """
+        pull = pull_loss(feature, target, semantic_anchors, ignore_index)
+        return dict(
+            loss_anchor=self.anchor_weight * anchor_cross_entropy(logits, self.confidence),
+            loss_pull=self.pull_weight * gate * pull,
+        )

@@ -1,0 +1,38 @@
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def anchor_cross_entropy(logits: Tensor, confidence: float = 0.9) -> Tensor:
+    """Cross-entropy of the anchors, each weighted by its share of the whole: ``sum_U c^2 / sum_U c``.
+
+    c_k is the cross-entropy of anchor k and U the anchors whose probability of their own class is at most
+    ``confidence``. The gradient runs through the weights too.
+
+    Args:
+        logits: (K, K), row k the task classifier's answer to the anchor of class k.
+        confidence: Anchors above it are left alone.
+
+    Returns:
+        A scalar; 0 where U is empty.
+    """
+    cost = -F.log_softmax(logits, dim=1).diagonal()
+    # Multiplied rather than selected: no size depends on a value, and a NaN is not hidden.
+    cost = cost * (cost.detach().neg().exp() <= confidence)
+    total = cost.sum()
+    return cost.square().sum() / torch.where(total > 0, total, torch.ones_like(total))
+
+
+def anchors_confident(logits: Tensor, threshold: float) -> Tensor:
+    """Tell whether every anchor is classified right, and with a probability above ``threshold``.
+
+    Args:
+        logits: (K, K), row k the task classifier's answer to the anchor of class k.
+        threshold: The probability to exceed.
+
+    Returns:
+        A boolean scalar tensor.
+    """
+    own = torch.arange(len(logits), device=logits.device)
+    probability = logits.softmax(dim=1).diagonal()
+    return ((logits.argmax(dim=1) == own) & (probability > threshold)).all()

@@ -1,0 +1,50 @@
+from typing import Optional, Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def pull_loss(feature: Tensor, target: Tensor, anchors: Tensor, ignore_index: Optional[int] = None) -> Tensor:
+    """Mean squared distance of the features to the anchors of their classes, per channel, in float32.
+
+    ``sum over valid i of ||f_i - S_{y_i}||^2 / (C * number of valid i)``; the gradient goes to the features only.
+
+    Args:
+        feature: (N, C) or (N, C, H, W).
+        target: Class indices, (N,) or (N, H, W); ``ignore_index`` and anything outside [0, K) is not valid. Or, with
+            (N, C) features, class probabilities (N, K): row i is pulled to the mixture ``T_i S``.
+        anchors: S, (K, C).
+        ignore_index: A class index to leave out; None: none.
+
+    Returns:
+        A scalar; 0 where nothing is valid.
+
+    Raises:
+        ValueError: Shapes that do not belong together.
+    """
+    feature, anchors = feature.float(), anchors.detach().float()
+    if target.is_floating_point():
+        expected = (feature.shape[0], anchors.shape[0])
+        valid = target.new_ones(expected[:1]).bool()
+    else:
+        expected = feature.shape[:1] + feature.shape[2:]
+        valid = (target >= 0) & (target < len(anchors))
+        if ignore_index is not None:
+            valid = valid & (target != ignore_index)
+    if tuple(target.shape) != tuple(expected) or feature.shape[1] != anchors.shape[1]:
+        raise ValueError(
+            f'Expected a target of shape {tuple(expected)} and anchors of {feature.shape[1]} channels for features of '
+            f'shape {tuple(feature.shape)}, but got {tuple(target.shape)} and {tuple(anchors.shape)}'
+        )
+    if target.is_floating_point():
+        centre = target.float() @ anchors
+    else:
+        centre = anchors[(target * valid).long()].movedim(-1, 1)
+    distance = (feature - centre).square().mean(dim=1)
+    return (distance * valid).sum() / valid.sum().clamp(min=1)
+
+
+def nearest_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
+    """Bring label maps (N, H, W) to ``size`` by nearest-neighbour interpolation."""
+    # interpolate() takes no integers on every device; float32 is exact up to 2 ** 24 classes.
+    return F.interpolate(labels[:, None].float(), size=tuple(size), mode='nearest')[:, 0].to(labels.dtype)

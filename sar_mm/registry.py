@@ -1,0 +1,38 @@
+"""Where the names of this package live."""
+
+from typing import Callable, Optional
+
+from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import Registry
+
+from .checks import check
+
+
+class PluginRegistry(Registry):
+    """A child registry that registers its modules with its parent, the root registry, as well.
+
+    The child answers to ``type='sar_mm.X'``, the root to the bare ``type='X'`` whatever the default scope is.
+    """
+
+    def register_module(self, name=None, force: bool = False, module: Optional[type] = None) -> Callable:
+        """See :meth:`mmengine.registry.Registry.register_module`."""
+        if module is None:
+            return lambda module: self.register_module(name=name, force=force, module=module)
+        self.parent.register_module(name=name, force=force, module=module)
+        return super().register_module(name=name, force=force, module=module)
+
+
+def build_anchors(cfg: dict, registry: Registry) -> Callable:
+    """Build predefined anchors from ``cfg``; a ValueError names the kinds there are when ``type`` is unknown."""
+    options = dict(cfg)
+    kind = options.pop('type', None)
+    anchors = registry.get(kind) if isinstance(kind, str) else kind
+    check(callable(anchors), 'anchors.type', kind, f'one of {sorted(registry.module_dict)}')
+    return anchors(**options)
+
+
+MODELS = PluginRegistry('model', parent=MMENGINE_MODELS, scope='sar_mm', locations=['sar_mm.models'])
+METRICS = PluginRegistry('metric', parent=MMENGINE_METRICS, scope='sar_mm', locations=['sar_mm.evaluation'])
+# Anchors are no OpenMMLab models, and no host library has any: a registry of their own, looked up without scopes.
+ANCHORS = Registry('anchors', build_func=build_anchors, scope='sar_mm', locations=['sar_mm.anchors'])
