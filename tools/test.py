@@ -1,0 +1,92 @@
+"""Test a checkpoint of a model of MMSegmentation or MMPretrain, trained with or without semantic anchors."""
+
+import argparse
+from copy import deepcopy
+
+import sar_mm  # noqa: F401  registers the SAR modules, so that configs need no custom_imports here
+from mmengine.config import Config, ConfigDict
+from mmengine.evaluator import DumpResults
+from mmengine.runner import Runner
+from sar_mm.engine.cli import (
+    UsageError,
+    add_common_arguments,
+    build_runner,
+    check_checkpoint,
+    check_checkpoint_path,
+    load_config,
+    prepare_launcher,
+    usage_errors,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument('checkpoint', help='path of the checkpoint')
+    parser.add_argument(
+        '--out', help='where to write the predictions: a folder of label maps for mmseg, a .pkl file for mmpretrain'
+    )
+    parser.add_argument('--show-dir', help='folder to write pictures of the predictions to')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def draw_predictions(cfg: Config, show_dir: str) -> None:
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise UsageError('--show-dir needs a visualization hook in default_hooks of the config')
+    if cfg.get('default_scope') == 'mmseg':
+        hook.draw = True
+        cfg.visualizer.save_dir = show_dir
+    else:
+        hook.update(enable=True, out_dir=show_dir)
+
+
+def augment_at_test_time(cfg: Config) -> None:
+    dataset = cfg.test_dataloader.dataset
+    if cfg.get('default_scope') == 'mmseg':
+        if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
+            raise UsageError('--tta needs tta_model and tta_pipeline in the config')
+    else:  # as in mmpretrain: where the config does not say, the mean over the image and its mirror image
+        cfg.setdefault('tta_model', dict(type='mmpretrain.AverageClsScoreTTA'))
+        if 'tta_pipeline' not in cfg:
+            flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
+            cfg.tta_pipeline = deepcopy(dataset.pipeline)
+            cfg.tta_pipeline[-1] = dict(type='TestTimeAug', transforms=[flips, [dataset.pipeline[-1]]])
+    dataset.pipeline = cfg.tta_pipeline
+    cfg.model = ConfigDict(cfg.tta_model, module=cfg.model)
+
+
+def save_predictions(runner: Runner, cfg: Config, out: str) -> None:
+    if cfg.get('default_scope') != 'mmseg':
+        if not out.endswith(('.pkl', '.pickle')):
+            raise UsageError(f'--out is to be a .pkl file for mmpretrain, but is {out}')
+        runner.test_evaluator.metrics.append(DumpResults(out_file_path=out))
+
+
+def main() -> None:
+    args = parse_args()
+    with usage_errors():
+        check_checkpoint_path(args.checkpoint)
+        cfg = load_config(args)
+        cfg.load_from = args.checkpoint
+        if args.show_dir:
+            draw_predictions(cfg, args.show_dir)
+        if args.tta:
+            augment_at_test_time(cfg)
+        if args.out and cfg.get('default_scope') == 'mmseg':
+            if not isinstance(cfg.test_evaluator, dict):
+                raise UsageError('--out needs a single test_evaluator in the config')
+            cfg.test_evaluator.output_dir = args.out
+        prepare_launcher(cfg)
+        runner = build_runner(cfg)
+        if args.out:
+            save_predictions(runner, cfg, args.out)
+        check_checkpoint(runner, args.checkpoint, args.config, to_resume=False)
+    with usage_errors(cfg):
+        runner.test()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,76 @@
+"""Train a model of MMSegmentation or MMPretrain, with or without semantic anchors."""
+
+import argparse
+
+import sar_mm  # noqa: F401  registers the SAR modules, so that configs need no custom_imports here
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.runner import find_latest_checkpoint
+from sar_mm.engine.cli import (
+    UsageError,
+    add_common_arguments,
+    build_runner,
+    check_checkpoint,
+    check_checkpoint_path,
+    load_config,
+    prepare_launcher,
+    usage_errors,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='go on from this checkpoint, or without a path from the latest one in the work folder',
+    )
+    parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true', help="scale the learning rate by the batch size over the config's own"
+    )
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def merge_args(cfg: Config, args: argparse.Namespace) -> None:
+    if args.amp:
+        if get_device() == 'cpu':
+            raise UsageError("--amp needs an accelerator: mmengine's AmpOptimWrapper does not run on CPUs")
+        if cfg.optim_wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
+            raise UsageError(f"--amp replaces OptimWrapper, but the config's is {cfg.optim_wrapper.type}")
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise UsageError(
+                f'--auto-scale-lr needs the batch size that the learning rate of {args.config} is meant for: '
+                'set auto_scale_lr=dict(base_batch_size=...) in it'
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+
+
+def main() -> None:
+    args = parse_args()
+    with usage_errors():
+        if args.resume not in (None, 'auto'):
+            check_checkpoint_path(args.resume)
+        cfg = load_config(args)
+        merge_args(cfg, args)
+        prepare_launcher(cfg)
+        runner = build_runner(cfg)
+        if args.resume is not None:
+            checkpoint = cfg.load_from or find_latest_checkpoint(runner.work_dir)
+            if checkpoint is not None:
+                check_checkpoint(runner, checkpoint, args.config, to_resume=True)
+    with usage_errors(cfg):
+        runner.train()
+
+
+if __name__ == '__main__':
+    main()
