@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import ConfigDict
 
 import sar_mm
 
@@ -46,7 +47,7 @@ def _config(kind, sar, anchor_head, init_cfg):
             decode_head=head('FCNHead', in_channels=64, in_index=3, num_convs=1, **fcn),
             auxiliary_head=head('FCNHead', in_channels=32, in_index=2, num_convs=1, concat_input=False, **fcn),
             train_cfg=dict(),
-            test_cfg=dict(mode='whole'),
+            test_cfg=ConfigDict(mode='whole'),
         )
         if kind == 'cascade':
             del model['auxiliary_head']

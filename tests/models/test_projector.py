@@ -1,0 +1,110 @@
+import pytest
+import torch
+from mmengine.model import initialize
+from torch import nn
+
+import sar_mm  # noqa: F401
+from sar_mm.models.projector import AnchorProjector
+
+
+def plain_copy(projector, dim, channels):
+    """The same layers of torch itself, in train mode."""
+    layers = []
+    for in_features, bias in ((dim, True), (channels, True), (channels, False)):
+        layers += [nn.Linear(in_features, channels, bias=bias), nn.BatchNorm1d(channels), nn.ReLU()]
+    plain = nn.Sequential(*layers).train()
+    missing, unexpected = plain.load_state_dict(projector.state_dict(), strict=False)
+    assert not unexpected
+    assert all(name.split('.')[1] in ('running_mean', 'running_var', 'num_batches_tracked') for name in missing)
+    return plain
+
+
+def clone_state(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def assert_same_state(module, state):
+    assert sorted(module.state_dict()) == sorted(state)
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, state[name]), name
+
+
+@pytest.mark.parametrize(('num_classes', 'dim', 'channels'), [(2, 3, 4), (5, 8, 8), (19, 16, 12)])
+@pytest.mark.parametrize('training', [True, False])
+def test_projector__equals_linear_batch_norm_relu(num_classes, dim, channels, training):
+    projector = AnchorProjector(dim, channels, seed=2).train(training)
+    with torch.no_grad():  # norm weights that are not ones and zeros
+        for name, parameter in projector.named_parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name))))
+    plain = plain_copy(projector, dim, channels)
+    anchors = torch.randn(num_classes, dim, generator=torch.Generator().manual_seed(0))
+    slope = torch.randn(num_classes, channels, generator=torch.Generator().manual_seed(1))
+    found, expected = projector(anchors), plain(anchors)
+    assert found.shape == (num_classes, channels)
+    assert torch.allclose(found, expected, atol=1e-6 if num_classes > 2 else 1e-5)
+    (found * slope).sum().backward()
+    (expected * slope).sum().backward()
+    if num_classes > 2:  # two anchors are normalised to plus and minus one: their gradient is rounding
+        for mine, theirs in zip(projector.parameters(), plain.parameters()):
+            assert torch.allclose(mine.grad, theirs.grad, atol=1e-4, rtol=1e-3)
+
+
+def test_projector__follows_its_seed_alone():
+    torch.manual_seed(1)
+    state = clone_state(AnchorProjector(5, 4, seed=3))
+    torch.manual_seed(2)
+    assert_same_state(AnchorProjector(5, 4, seed=3), state)
+    other = AnchorProjector(5, 4, seed=4).state_dict()
+    for name in ('0.weight', '0.bias', '3.weight', '3.bias', '6.weight'):
+        assert (other[name] - state[name]).abs().max() > 1e-3
+
+
+def test_projector__starts_like_linear_and_norm():
+    projector = AnchorProjector(64, 100, seed=0)
+    for index, in_features in ((0, 64), (3, 100), (6, 100)):
+        weight = projector[index].weight
+        assert weight.shape == (100, in_features)
+        assert weight.abs().max() <= in_features**-0.5
+        # Uniform over (-b, b): standard deviation b / sqrt(3).
+        assert weight.std().item() == pytest.approx((3 * in_features) ** -0.5, rel=0.03)
+        assert torch.equal(projector[index + 1].weight, torch.ones(100))
+        assert torch.equal(projector[index + 1].bias, torch.zeros(100))
+    assert projector[0].bias is not None and projector[3].bias is not None and projector[6].bias is None
+
+
+def test_projector__leaves_the_global_random_state():
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    projector = AnchorProjector(5, 4, seed=3)
+    projector(torch.zeros(3, 5))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_projector__is_left_alone_by_sync_batch_norm():
+    projector = AnchorProjector(5, 4, seed=3)
+    state, types = clone_state(projector), [type(layer) for layer in projector]
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(projector)
+    assert [type(layer) for layer in converted] == types
+    assert not any(isinstance(layer, nn.SyncBatchNorm) for layer in converted.modules())
+    assert_same_state(converted, state)
+
+
+@pytest.mark.parametrize(
+    'init_cfg',
+    [
+        dict(type='Constant', layer='Linear', val=0),
+        dict(type='TruncNormal', layer='Linear'),
+        dict(type='Normal', layer=['Conv2d', 'Linear'], std=0.01),
+        dict(type='Constant', layer=['BatchNorm1d', '_BatchNorm', 'GroupNorm'], val=3),
+    ],
+)
+def test_projector__is_left_alone_by_init_cfg(init_cfg):
+    host = nn.Module()
+    host.projector = AnchorProjector(5, 4, seed=3)
+    state = clone_state(host)
+    torch.manual_seed(7)
+    random_state = torch.get_rng_state()
+    initialize(host, init_cfg)
+    assert_same_state(host, state)
+    assert torch.equal(torch.get_rng_state(), random_state)

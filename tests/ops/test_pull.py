@@ -1,0 +1,188 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+import sar_mm  # noqa: F401
+from sar_mm.ops import nearest_labels, pull_loss
+
+
+def pull_by_loops(feature, target, anchors, ignore_index=None):
+    """Value and gradient of the pull for lists: features (N, C) and labels (N,)."""
+    total, valid = 0.0, []
+    for i, label in enumerate(target):
+        if 0 <= label < len(anchors) and label != ignore_index:
+            valid.append(i)
+            for c, value in enumerate(feature[i]):
+                total += (value - anchors[label][c]) ** 2
+    number = max(len(valid), 1) * len(anchors[0])
+    gradient = [[0.0] * len(anchors[0]) for _ in feature]
+    for i in valid:
+        for c, value in enumerate(feature[i]):
+            gradient[i][c] = 2 * (value - anchors[target[i]][c]) / number
+    return total / number, gradient
+
+
+def make(shape, num_classes, labels, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    feature = torch.randn(shape, generator=generator)
+    anchors = torch.randn(num_classes, shape[1], generator=generator)
+    choice = torch.randint(len(labels), shape[:1] + shape[2:], generator=generator)
+    return feature, torch.tensor(labels)[choice], anchors
+
+
+def flatten(feature, target):
+    rows = feature.permute(0, 2, 3, 1).reshape(-1, feature.shape[1]) if feature.dim() == 4 else feature
+    return rows.tolist(), target.reshape(-1).tolist()
+
+
+@pytest.mark.parametrize('shape', [(9, 6), (2, 6, 4, 5)])
+@pytest.mark.parametrize(
+    ('labels', 'ignore_index'),
+    [
+        ([0, 1, 2, 3, 4], None),
+        ([0, 1, 2, 3, 4, 255], 255),
+        ([0, 1, 2, 3, 4, 255, -1, 5, 17], None),
+        ([0, 1, 2, 3, 4, 255, -1, 5], 2),
+        ([0, 4], 255),
+        ([3], 255),
+        ([255], 255),
+        ([2], 2),
+        ([-1, 5, 255], None),
+    ],
+)
+@pytest.mark.parametrize('dtype', [torch.int64, torch.int32, torch.uint8])
+def test_pull_loss__equals_loops(shape, labels, ignore_index, dtype):
+    if dtype == torch.uint8:
+        labels = [label for label in labels if label >= 0]
+    feature, target, anchors = make(shape, 5, labels)
+    value, gradient = pull_by_loops(*flatten(feature, target), anchors.tolist(), ignore_index)
+
+    feature.requires_grad_()
+    anchors.requires_grad_()
+    loss = pull_loss(feature, target.to(dtype), anchors, ignore_index)
+    loss.backward()
+    assert loss.shape == () and loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(value, rel=1e-5)
+    assert torch.allclose(torch.tensor(flatten(feature.grad, target)[0]), torch.tensor(gradient), atol=1e-7)
+    assert anchors.grad is None
+
+
+@pytest.mark.parametrize('label', [255, -1, 5])
+def test_pull_loss__is_zero_where_nothing_is_valid(label):
+    feature = torch.randn(3, 4, requires_grad=True)
+    loss = pull_loss(feature, torch.full((3,), label), torch.randn(5, 4), 255)
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(feature.grad, torch.zeros(3, 4))
+
+
+def test_pull_loss__equals_hand_computed():
+    feature = torch.tensor([[1.0, 2.0], [0.0, 0.0], [5.0, 5.0]])
+    anchors = torch.tensor([[1.0, 0.0], [3.0, 4.0]])
+    # (0 + 4) + (9 + 16) over two channels and two valid rows
+    assert pull_loss(feature, torch.tensor([0, 1, 255]), anchors, 255).item() == 29 / 4
+    assert pull_loss(feature, torch.tensor([0, 1, 0]), anchors, 0).item() == 25 / 2
+
+
+@pytest.mark.parametrize('num_classes', [256, 300])
+def test_pull_loss__takes_uint8_labels_of_many_classes(num_classes):
+    feature, target, anchors = make((40, 3), num_classes, list(range(256)))
+    value, _ = pull_by_loops(feature.tolist(), target.tolist(), anchors.tolist())
+    assert pull_loss(feature, target.byte(), anchors).item() == pytest.approx(value, rel=1e-5)
+
+
+@pytest.mark.parametrize('ignore_index', [-100, 256 + 3, 65535])
+def test_pull_loss__takes_uint8_labels_with_any_ignore_index(ignore_index):
+    feature, target, anchors = make((30, 3), 200, [3, 156, 199, 255])
+    value, _ = pull_by_loops(feature.tolist(), target.tolist(), anchors.tolist(), ignore_index)
+    assert pull_loss(feature, target.byte(), anchors, ignore_index).item() == pytest.approx(value, rel=1e-5)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.float16])
+def test_pull_loss__equals_loops_with_soft_targets(dtype):
+    generator = torch.Generator().manual_seed(4)
+    feature, anchors = torch.randn(6, 5, generator=generator), torch.randn(3, 5, generator=generator)
+    target = torch.rand(6, 3, generator=generator).softmax(dim=1).to(dtype)
+    total = 0.0
+    gradient = torch.zeros(6, 5)
+    for i in range(6):
+        for c in range(5):
+            centre = sum(target[i, k].item() * anchors[k, c].item() for k in range(3))
+            total += (feature[i, c].item() - centre) ** 2
+            gradient[i, c] = 2 * (feature[i, c].item() - centre) / 30
+
+    feature.requires_grad_()
+    anchors.requires_grad_()
+    loss = pull_loss(feature, target, anchors, 255)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(total / 30, rel=1e-5)
+    assert torch.allclose(feature.grad, gradient, atol=1e-6)
+    assert anchors.grad is None
+
+
+def test_pull_loss__one_hot_equals_hard():
+    feature, target, anchors = make((12, 6), 4, [0, 1, 2, 3])
+    soft = pull_loss(feature, F.one_hot(target, 4).float(), anchors)
+    assert soft.item() == pytest.approx(pull_loss(feature, target, anchors).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize('shape', [(9, 6), (2, 6, 4, 5)])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_pull_loss__is_float32_for_half_features(shape, dtype):
+    feature, target, anchors = make(shape, 5, [0, 1, 2, 3, 4, 255])
+    loss = pull_loss(feature.to(dtype), target, anchors, 255)
+    assert loss.dtype == torch.float32
+    # Exact for the rounded features, close for the original ones.
+    assert torch.equal(loss, pull_loss(feature.to(dtype).float(), target, anchors, 255))
+    assert loss.item() == pytest.approx(pull_loss(feature, target, anchors, 255).item(), rel=5e-3)
+
+
+@pytest.mark.parametrize(
+    ('feature', 'target', 'anchors'),
+    [
+        ((4, 3), (5,), (2, 3)),
+        ((4, 3), (4, 1), (2, 3)),
+        ((4, 3), (4,), (2, 5)),
+        ((2, 3, 4, 5), (2, 5, 4), (2, 3)),
+        ((2, 3, 4, 5), (2,), (2, 3)),
+        ((2, 3, 4, 5), (1, 4, 5), (2, 3)),
+    ],
+)
+def test_pull_loss__names_shapes_that_do_not_match(feature, target, anchors):
+    with pytest.raises(ValueError, match='target of shape'):
+        pull_loss(torch.zeros(feature), torch.zeros(target, dtype=torch.int64), torch.zeros(anchors))
+
+
+@pytest.mark.parametrize('target', [(4, 3), (5, 2), (4,)])
+def test_pull_loss__names_soft_shapes_that_do_not_match(target):
+    with pytest.raises(ValueError, match=r'target of shape \(4, 2\)'):
+        pull_loss(torch.zeros(4, 3), torch.zeros(target), torch.zeros(2, 3))
+
+
+# Sizes whose quotient is exact or never lands on an integer: the kernel divides in float32.
+@pytest.mark.parametrize(
+    ('old', 'new'),
+    [((8, 8), (4, 2)), ((16, 32), (16, 32)), ((3, 5), (7, 11)), ((13, 7), (4, 5)), ((4, 4), (8, 16)), ((9, 1), (1, 9))],
+)
+@pytest.mark.parametrize('dtype', [torch.int64, torch.uint8, torch.int32])
+def test_nearest_labels__equals_loops(old, new, dtype):
+    labels = torch.randint(256, (2,) + old, generator=torch.Generator().manual_seed(1)).to(dtype)
+    found = nearest_labels(labels, new)
+    assert found.dtype == dtype and found.shape == (2,) + new
+    for n in range(2):
+        for i in range(new[0]):
+            for j in range(new[1]):
+                assert found[n, i, j] == labels[n, i * old[0] // new[0], j * old[1] // new[1]]
+
+
+@pytest.mark.parametrize('dtype', [torch.int64, torch.uint8])
+def test_nearest_labels__keeps_every_label(dtype):
+    labels = torch.arange(256).reshape(1, 16, 16).to(dtype)
+    assert torch.equal(nearest_labels(labels, (16, 16)), labels)
+    assert torch.equal(nearest_labels(labels, (32, 32))[:, ::2, 1::2], labels)
+
+
+def test_nearest_labels__keeps_negative_and_large_labels():
+    labels = torch.tensor([[[-1, -100], [65535, 2**24 - 1]]])
+    assert torch.equal(nearest_labels(labels, (2, 4)), labels.repeat_interleave(2, dim=2))

@@ -1,0 +1,47 @@
+import math
+
+import pytest
+import torch
+
+import sar_mm  # noqa: F401
+from sar_mm.ops import pairwise_cosine
+
+
+def cosines_by_loops(anchors):
+    rows = anchors.double().tolist()
+    found = []
+    for i in range(len(rows)):
+        for j in range(len(rows)):
+            if i != j:
+                norms = [math.sqrt(sum(a * a for a in rows[k])) for k in (i, j)]
+                product = sum(a * b for a, b in zip(rows[i], rows[j]))
+                found.append(product / (norms[0] * norms[1]) if norms[0] * norms[1] else 0.0)
+    return max(found), sum(found) / len(found)
+
+
+@pytest.mark.parametrize('num_classes', [2, 3, 19])
+@pytest.mark.parametrize('zero', [[], [0], [0, 1]])
+@pytest.mark.parametrize('offset', [0.0, 2.0, -2.0])
+def test_pairwise_cosine__equals_loops(num_classes, zero, offset):
+    anchors = offset + torch.randn(num_classes, 8, generator=torch.Generator().manual_seed(3))
+    anchors[zero] = 0
+    largest, mean = pairwise_cosine(anchors)
+    expected = cosines_by_loops(anchors)
+    assert largest.shape == mean.shape == ()
+    assert largest.item() == pytest.approx(expected[0], abs=1e-6)
+    assert mean.item() == pytest.approx(expected[1], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('anchors', 'largest', 'mean'),
+    [
+        ([[1.0, 0.0], [0.0, 5.0]], 0.0, 0.0),
+        ([[1.0, 0.0], [-3.0, 0.0]], -1.0, -1.0),
+        ([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]], 1.0, 1 / 3),
+        ([[3.0, 4.0], [4.0, 3.0], [0.0, 0.0]], 0.96, 0.32),
+        ([[0.0, 0.0], [0.0, 0.0]], 0.0, 0.0),
+    ],
+)
+def test_pairwise_cosine__equals_hand_computed(anchors, largest, mean):
+    found = pairwise_cosine(torch.tensor(anchors))
+    assert [value.item() for value in found] == pytest.approx([largest, mean], abs=1e-6)
