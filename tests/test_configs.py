@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+
 from sar_mm.engine.cli import MODULE2PACKAGE
 
 ROOT = Path(__file__).parents[1]

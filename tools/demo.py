@@ -1,7 +1,7 @@
 """Train and test the quickstart models with and without semantic anchors, and compare them in a table.
 
-    python tools/demo.py                     # what `make demo` runs
-    python tools/demo.py --seeds 0 1 2       # mean and standard deviation over three seeds
+python tools/demo.py                     # what `make demo` runs
+python tools/demo.py --seeds 0 1 2       # mean and standard deviation over three seeds
 """
 
 import argparse
@@ -20,7 +20,7 @@ from prettytable import PrettyTable
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = {
     'Classification': 'resnet18_1xb64-300iter_digits-lt',
-    'Segmentation': 'fcn_unet_1xb16-300iter_digit-scenes-64x64',
+    'Segmentation': 'fcn_unet_1xb16-400iter_digit-scenes-64x64',
 }
 # The digits by the number of training images or scenes: 0 is the most frequent, 9 the rarest.
 GROUPS = {'many (0-3)': range(0, 4), 'medium (4-6)': range(4, 7), 'rare (7-9)': range(7, 10)}
@@ -117,14 +117,15 @@ def main() -> None:
     show_table(results)
     (args.work_dir / 'results.json').write_text(json.dumps(results, indent=2) + '\n')
 
-    example = f'{args.work_dir}/sar_{TASKS["Segmentation"]}/seed{args.seeds[0]}'
+    example = args.work_dir / f'sar_{TASKS["Segmentation"]}' / f'seed{args.seeds[0]}'
+    checkpoint = (example / 'last_checkpoint').read_text().strip()
     print(f"""
 Groups hold the accuracy or IoU of digits with many, some and few training images; the test sets are balanced.
 All of it took {time.perf_counter() - start:.0f} s. Checkpoints and logs: {args.work_dir}/<config>/seed<n>/
 
 What to run next:
   see predictions     {sys.executable} tools/test.py configs/quickstart/sar_{TASKS['Segmentation']}.py \\
-                          {Path((Path(example) / 'last_checkpoint').read_text().strip())} --show-dir {args.work_dir}/pictures
+                          {checkpoint} --show-dir {args.work_dir}/pictures
   more seeds          {sys.executable} tools/demo.py --seeds 0 1 2
   your own model      put SAR in front of the type of its head, see README.md""")
 

@@ -3,10 +3,11 @@
 import argparse
 from copy import deepcopy
 
-import sar_mm  # noqa: F401  registers the SAR modules, so that configs need no custom_imports here
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
 from mmengine.runner import Runner
+
+import sar_mm  # noqa: F401  registers the SAR modules, so that configs need no custom_imports here
 from sar_mm.engine.cli import (
     UsageError,
     add_common_arguments,

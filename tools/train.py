@@ -2,10 +2,11 @@
 
 import argparse
 
-import sar_mm  # noqa: F401  registers the SAR modules, so that configs need no custom_imports here
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import find_latest_checkpoint
+
+import sar_mm  # noqa: F401  registers the SAR modules, so that configs need no custom_imports here
 from sar_mm.engine.cli import (
     UsageError,
     add_common_arguments,

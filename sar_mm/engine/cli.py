@@ -87,7 +87,7 @@ def build_runner(cfg: Config) -> Runner:
 
 @contextmanager
 def usage_errors(cfg: Optional[Config] = None) -> Iterator[None]:
-    """Turn a UsageError, and names or files that are found missing only while running, into a message and exit code 2."""
+    """Turn a UsageError, and names or files found missing while running, into a message and exit code 2."""
     try:
         yield
     except UsageError as error:

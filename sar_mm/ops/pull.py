@@ -23,7 +23,8 @@ def pull_loss(feature: Tensor, target: Tensor, anchors: Tensor, ignore_index: Op
         ValueError: Shapes that do not belong together.
     """
     feature, anchors = feature.float(), anchors.detach().float()
-    if target.is_floating_point():
+    is_soft = target.is_floating_point()
+    if is_soft:
         expected = (feature.shape[0], anchors.shape[0])
         valid = target.new_ones(expected[:1]).bool()
     else:
@@ -36,10 +37,7 @@ def pull_loss(feature: Tensor, target: Tensor, anchors: Tensor, ignore_index: Op
             f'Expected a target of shape {tuple(expected)} and anchors of {feature.shape[1]} channels for features of '
             f'shape {tuple(feature.shape)}, but got {tuple(target.shape)} and {tuple(anchors.shape)}'
         )
-    if target.is_floating_point():
-        centre = target.float() @ anchors
-    else:
-        centre = anchors[(target * valid).long()].movedim(-1, 1)
+    centre = target.float() @ anchors if is_soft else anchors[(target * valid).long()].movedim(-1, 1)
     distance = (feature - centre).square().mean(dim=1)
     return (distance * valid).sum() / valid.sum().clamp(min=1)
 

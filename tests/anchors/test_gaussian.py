@@ -84,7 +84,7 @@ def test_gaussian__draws_from_its_own_generator():
     [(dict(dim=0), 'dim'), (dict(dim=-3), 'dim'), (dict(dim=2.5), 'dim'), (dict(seed=-1), 'seed')],
 )
 def test_anchors__name_a_wrong_argument(kind, arguments, name):
-    with pytest.raises(ValueError, match='`{}`.*but got {}'.format(name, arguments[name])):
+    with pytest.raises(ValueError, match=f'`{name}`.*but got {arguments[name]}'):
         kind(**arguments)
 
 

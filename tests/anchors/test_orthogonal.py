@@ -16,5 +16,5 @@ def test_orthogonal__rows_are_orthonormal(num_classes, dim, seed):
 
 @pytest.mark.parametrize(('num_classes', 'dim'), [(3, 2), (20, 19)])
 def test_orthogonal__refuses_too_many_classes(num_classes, dim):
-    with pytest.raises(ValueError, match=r'`dim`.*\({}\).*but got {}'.format(num_classes, dim)):
+    with pytest.raises(ValueError, match=rf'`dim`.*\({num_classes}\).*but got {dim}'):
         OrthogonalAnchors(dim=dim)(num_classes, 64)

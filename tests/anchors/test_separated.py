@@ -11,9 +11,7 @@ def largest_cosine(anchors):
     rows = anchors.double().tolist()
     norms = [math.sqrt(sum(a * a for a in row)) for row in rows]
     return max(
-        sum(a * b for a, b in zip(rows[i], rows[j])) / (norms[i] * norms[j])
-        for i in range(len(rows))
-        for j in range(i)
+        sum(a * b for a, b in zip(rows[i], rows[j])) / (norms[i] * norms[j]) for i in range(len(rows)) for j in range(i)
     )
 
 
@@ -59,5 +57,5 @@ def test_separated__has_two_directions_in_one_dimension():
 
 @pytest.mark.parametrize('steps', [-1, 1.5])
 def test_separated__names_wrong_steps(steps):
-    with pytest.raises(ValueError, match='`steps`.*but got {}'.format(steps)):
+    with pytest.raises(ValueError, match=f'`steps`.*but got {steps}'):
         SeparatedAnchors(steps=steps)

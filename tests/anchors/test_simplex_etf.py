@@ -18,5 +18,5 @@ def test_simplex_etf__pairs_have_the_same_cosine(num_classes, dim, seed):
 
 @pytest.mark.parametrize(('num_classes', 'dim'), [(3, 1), (20, 18)])
 def test_simplex_etf__refuses_too_many_classes(num_classes, dim):
-    with pytest.raises(ValueError, match=r'`dim`.*\({}\).*but got {}'.format(num_classes - 1, dim)):
+    with pytest.raises(ValueError, match=rf'`dim`.*\({num_classes - 1}\).*but got {dim}'):
         SimplexETFAnchors(dim=dim)(num_classes, 64)

@@ -11,7 +11,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / 'configs' / 'quickstart'
 CLASSIFICATION = 'resnet18_1xb64-300iter_digits-lt'
-SEGMENTATION = 'fcn_unet_1xb16-300iter_digit-scenes-64x64'
+SEGMENTATION = 'fcn_unet_1xb16-400iter_digit-scenes-64x64'
 THREE_ITERATIONS = ['train_cfg.max_iters=3', 'train_cfg.val_interval=3', 'default_hooks.logger.interval=1']
 
 

@@ -82,7 +82,9 @@ def write_segmentation(out: Path, pools: dict, rng: np.random.Generator) -> None
     counts = dict(train=long_tailed_counts(TRAIN_INSTANCES), val=[VAL_INSTANCES] * NUM_CLASSES)
     for split, pool in dict(train=pools['train'], val=pools['test']).items():
         instances = [
-            (pool[label][i % len(pool[label])], label) for label, count in enumerate(counts[split]) for i in range(count)
+            (pool[label][i % len(pool[label])], label)
+            for label, count in enumerate(counts[split])
+            for i in range(count)
         ]
         instances = [instances[i] for i in rng.permutation(len(instances))]
         for folder in ('img_dir', 'ann_dir'):
@@ -112,7 +114,11 @@ def main() -> None:
 
     write_classification(out / 'classification', pools)
     write_segmentation(out / 'segmentation', pools, rng)
-    for split in ('classification/train', 'classification/test', 'segmentation/img_dir/train', 'segmentation/img_dir/val'):
+    for split in (
+        'classification/train',
+        'classification/test',
+        *(f'segmentation/img_dir/{s}' for s in ('train', 'val')),
+    ):
         print(f'{sum(1 for _ in (out / split).rglob("*.png")):5d} images in {out / split}')
 
 

@@ -84,7 +84,7 @@ def adapts(*head_classes: type) -> Callable[[type], type]:
     """Make the decorated adapter the default for these head classes and those derived from them."""
 
     def decorate(adapter: type) -> type:
-        _ADAPTERS.update({head_class: adapter for head_class in head_classes})
+        _ADAPTERS.update(dict.fromkeys(head_classes, adapter))
         return adapter
 
     return decorate

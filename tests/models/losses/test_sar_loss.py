@@ -62,11 +62,11 @@ def test_sar_loss__passes_confidence_and_ignore_index_on():
 @pytest.mark.parametrize('name', ['anchor_weight', 'pull_weight'])
 @pytest.mark.parametrize('value', [-0.1, float('inf'), float('nan'), '1', None])
 def test_sar_loss__names_a_wrong_weight(name, value):
-    with pytest.raises(ValueError, match='`{}`.*but got {!r}'.format(name, value)):
+    with pytest.raises(ValueError, match=f'`{name}`.*but got {value!r}'):
         SARLoss(**{name: value})
 
 
 @pytest.mark.parametrize('value', [0, 1, 1.5, -0.5, float('nan'), '0.9'])
 def test_sar_loss__names_a_wrong_confidence(value):
-    with pytest.raises(ValueError, match='`confidence`.*but got {!r}'.format(value)):
+    with pytest.raises(ValueError, match=f'`confidence`.*but got {value!r}'):
         SARLoss(confidence=value)

@@ -15,14 +15,14 @@ model = dict(
     ),
     backbone=dict(
         type='UNet',
-        base_channels=16,
-        num_stages=4,
-        strides=(1, 1, 1, 1),
-        enc_num_convs=(1, 2, 2, 2),
-        dec_num_convs=(1, 2, 2),
-        downsamples=(True, True, True),
-        enc_dilations=(1, 1, 1, 1),
-        dec_dilations=(1, 1, 1),
+        base_channels=32,
+        num_stages=3,
+        strides=(2, 1, 1),
+        enc_num_convs=(2, 2, 2),
+        dec_num_convs=(2, 2),
+        downsamples=(True, True),
+        enc_dilations=(1, 1, 1),
+        dec_dilations=(1, 1),
         norm_cfg=norm_cfg,
     ),
     decode_head=dict(
@@ -56,7 +56,6 @@ dataset = dict(
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
@@ -84,9 +83,9 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='sar_mm.ClassIoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 
-max_iters = 300
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=5e-4))
-param_scheduler = dict(type='PolyLR', power=0.9, eta_min=1e-4, end=max_iters, by_epoch=False)
+max_iters = 400
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.01))
+param_scheduler = dict(type='PolyLR', power=0.9, eta_min=1e-5, end=max_iters, by_epoch=False)
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=100)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
