@@ -2,6 +2,7 @@
 
 import argparse
 from copy import deepcopy
+from typing import Optional
 
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
@@ -44,11 +45,13 @@ def draw_predictions(cfg: Config, show_dir: str) -> None:
         hook.update(enable=True, out_dir=show_dir)
 
 
-def augment_at_test_time(cfg: Config) -> None:
+def augment_at_test_time(cfg: Config, show_dir: Optional[str]) -> None:
     dataset = cfg.test_dataloader.dataset
     if cfg.get('default_scope') == 'mmseg':
         if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
             raise UsageError('--tta needs tta_model and tta_pipeline in the config')
+    elif show_dir:
+        raise UsageError('--tta and --show-dir do not go together for mmpretrain: its hook draws single images')
     else:  # as in mmpretrain: where the config does not say, the mean over the image and its mirror image
         cfg.setdefault('tta_model', dict(type='mmpretrain.AverageClsScoreTTA'))
         if 'tta_pipeline' not in cfg:
@@ -75,7 +78,7 @@ def main() -> None:
         if args.show_dir:
             draw_predictions(cfg, args.show_dir)
         if args.tta:
-            augment_at_test_time(cfg)
+            augment_at_test_time(cfg, args.show_dir)
         if args.out and cfg.get('default_scope') == 'mmseg':
             if not isinstance(cfg.test_evaluator, dict):
                 raise UsageError('--out needs a single test_evaluator in the config')

@@ -100,8 +100,6 @@ def test_test__reports_scores_and_writes_predictions_and_pictures(folder, traine
     out = f'runs/{name}/predictions' + ('' if is_segmentation else '.pkl')
     arguments = ['--work-dir', f'runs/{name}/test', '--out', out, '--show-dir', f'runs/{name}/pictures']
     command = tool('test', config(f'sar_{name}'), f'runs/{name}/iter_3.pth', *arguments)
-    if not is_segmentation:
-        command.append('--tta')
     run(folder, command)
     scores = json.loads(next((folder / f'runs/{name}/test').glob('*/*.json')).read_text())
     assert 0 <= scores['mIoU' if is_segmentation else 'accuracy/top1'] <= 100
@@ -110,6 +108,14 @@ def test_test__reports_scores_and_writes_predictions_and_pictures(folder, traine
     else:
         assert (folder / out).stat().st_size > 1000
     assert list((folder / f'runs/{name}/pictures').rglob('*.png'))
+
+
+@pytest.mark.parametrize('name', [CLASSIFICATION, SEGMENTATION])
+def test_test__augments_at_test_time(folder, trained, name):
+    command = tool('test', config(f'sar_{name}'), f'runs/{name}/iter_3.pth', '--work-dir', f'runs/{name}/tta', '--tta')
+    output = run(folder, command)
+    score = re.findall(r'(?:accuracy/top1|mIoU): ([\d.]+)', output)[-1]
+    assert 0 <= float(score) <= 100
 
 
 def test_test__sar_and_stock_checkpoints_fit_both_configs(folder, trained):

@@ -82,8 +82,8 @@ def write_segmentation(out: Path, pools: dict, rng: np.random.Generator) -> None
     counts = dict(train=long_tailed_counts(TRAIN_INSTANCES), val=[VAL_INSTANCES] * NUM_CLASSES)
     for split, pool in dict(train=pools['train'], val=pools['test']).items():
         instances = [
-            (pool[label][i % len(pool[label])], label)
-            for label, count in enumerate(counts[split])
+            (images[i % len(images)], label)
+            for label, (images, count) in enumerate(zip(pool, counts[split]))
             for i in range(count)
         ]
         instances = [instances[i] for i in rng.permutation(len(instances))]
@@ -114,12 +114,9 @@ def main() -> None:
 
     write_classification(out / 'classification', pools)
     write_segmentation(out / 'segmentation', pools, rng)
-    for split in (
-        'classification/train',
-        'classification/test',
-        *(f'segmentation/img_dir/{s}' for s in ('train', 'val')),
-    ):
-        print(f'{sum(1 for _ in (out / split).rglob("*.png")):5d} images in {out / split}')
+    for folder in (out / 'classification', out / 'segmentation' / 'img_dir'):
+        for split in sorted(folder.iterdir()):
+            print(f'{sum(1 for _ in split.rglob("*.png")):5d} images in {split}')
 
 
 if __name__ == '__main__':
