@@ -20,7 +20,7 @@ demo: install  ## train and compare the quickstart models
 	$(BIN)/python tools/demo.py $(DEMO_ARGS)
 
 test: install  ## the tests that take seconds each
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_ARGS)
 
 lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell

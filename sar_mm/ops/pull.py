@@ -28,6 +28,7 @@ def pull_loss(feature: Tensor, target: Tensor, anchors: Tensor, ignore_index: Op
         expected = (feature.shape[0], anchors.shape[0])
         valid = target.new_ones(expected[:1]).bool()
     else:
+        target = target.long()  # uint8 labels compared with 300 or -100 would wrap around
         expected = feature.shape[:1] + feature.shape[2:]
         valid = (target >= 0) & (target < len(anchors))
         if ignore_index is not None:
@@ -37,7 +38,7 @@ def pull_loss(feature: Tensor, target: Tensor, anchors: Tensor, ignore_index: Op
             f'Expected a target of shape {tuple(expected)} and anchors of {feature.shape[1]} channels for features of '
             f'shape {tuple(feature.shape)}, but got {tuple(target.shape)} and {tuple(anchors.shape)}'
         )
-    centre = target.float() @ anchors if is_soft else anchors[(target * valid).long()].movedim(-1, 1)
+    centre = target.float() @ anchors if is_soft else anchors[target * valid].movedim(-1, 1)
     distance = (feature - centre).square().mean(dim=1)
     return (distance * valid).sum() / valid.sum().clamp(min=1)
 
