@@ -71,8 +71,10 @@ class SemanticAnchorHead(nn.Module):
         """Advance the anchors by one training step and return its losses.
 
         Args:
-            feature: (N, C) or (N, C, H, W), the task classifier's input before its dropout, of any floating dtype.
-            target: Class indices (N,), or (N, h, w) of any size, or class probabilities (N, K).
+            feature: (N, C), (N, C, P) or (N, C, H, W), the task classifier's input before its dropout, of any floating
+                dtype.
+            target: Class indices (N,), (N, P), or (N, h, w) of any size, or class probabilities (N, K) of (N, C)
+                features.
             classify: The task classifier without dropout, (K, C) -> logits (K, K).
 
         Returns:

@@ -10,9 +10,10 @@ def pull_loss(feature: Tensor, target: Tensor, anchors: Tensor, ignore_index: Op
     ``sum over valid i of ||f_i - S_{y_i}||^2 / (C * number of valid i)``; the gradient goes to the features only.
 
     Args:
-        feature: (N, C) or (N, C, H, W).
-        target: Class indices, (N,) or (N, H, W); ``ignore_index`` and anything outside [0, K) is not valid. Or, with
-            (N, C) features, class probabilities (N, K): row i is pulled to the mixture ``T_i S``.
+        feature: (N, C), (N, C, P) or (N, C, H, W).
+        target: Class indices, (N,), (N, P) or (N, H, W); ``ignore_index`` and anything outside [0, K) is not valid.
+            Or, with (N, C) features, class probabilities (N, K): row i is pulled to the mixture ``T_i S``; a row of
+            zeros is not valid.
         anchors: S, (K, C).
         ignore_index: A class index to leave out; None: none.
 
@@ -24,21 +25,21 @@ def pull_loss(feature: Tensor, target: Tensor, anchors: Tensor, ignore_index: Op
     """
     feature, anchors = feature.float(), anchors.detach().float()
     is_soft = target.is_floating_point()
+    expected = (len(feature), len(anchors)) if is_soft else (len(feature), *feature.shape[2:])
+    if tuple(target.shape) != expected or feature.shape[1] != anchors.shape[1]:
+        raise ValueError(
+            f'Expected a target of shape {expected} and anchors of {feature.shape[1]} channels for features of shape '
+            f'{tuple(feature.shape)}, but got {tuple(target.shape)} and {tuple(anchors.shape)}'
+        )
     if is_soft:
-        expected = (feature.shape[0], anchors.shape[0])
-        valid = target.new_ones(expected[:1]).bool()
+        valid = target.sum(dim=1) > 0
+        centre = target.float() @ anchors
     else:
         target = target.long()  # uint8 labels compared with 300 or -100 would wrap around
-        expected = feature.shape[:1] + feature.shape[2:]
         valid = (target >= 0) & (target < len(anchors))
         if ignore_index is not None:
             valid = valid & (target != ignore_index)
-    if tuple(target.shape) != tuple(expected) or feature.shape[1] != anchors.shape[1]:
-        raise ValueError(
-            f'Expected a target of shape {tuple(expected)} and anchors of {feature.shape[1]} channels for features of '
-            f'shape {tuple(feature.shape)}, but got {tuple(target.shape)} and {tuple(anchors.shape)}'
-        )
-    centre = target.float() @ anchors if is_soft else anchors[target * valid].movedim(-1, 1)
+        centre = anchors[target * valid].movedim(-1, 1)
     distance = (feature - centre).square().mean(dim=1)
     return (distance * valid).sum() / valid.sum().clamp(min=1)
 

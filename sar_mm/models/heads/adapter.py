@@ -1,7 +1,7 @@
-"""From a stock head to the same head with semantic anchors."""
+"""What a stock head is mixed with to get semantic anchors."""
 
 from contextlib import contextmanager
-from typing import Callable, Dict, Iterator, List, Optional
+from typing import Dict, Iterator, List, Optional
 
 from torch import Tensor, nn
 
@@ -12,37 +12,74 @@ from ...registry import MODELS
 class HeadAdapter:
     """What all SAR heads share: a mixin in front of the stock head, which stays as it is.
 
-    A subclass says where the stock head keeps its classifier and feature:
+    A subclass says where the stock head keeps its classifier and its feature:
 
-    - ``classifier`` is the dotted name of the layer that classifies the features;
-    - ``classify`` puts embedded anchors through it;
-    - the stock head's methods are overridden to call ``record`` with the classifier's input, before its dropout, to
-      run the stock loss inside ``recording()`` and to add ``anchor_losses`` to what it returns.
+    - ``classifier`` is the dotted name of the layer that classifies the features, and ``feature`` says in words what
+      they are;
+    - ``classify`` puts embedded anchors through the classifier;
+    - the stock head's methods are overridden to run its loss inside ``recording()``, to call ``record`` there with the
+      classifier's input, before its dropout, and to add ``anchor_losses`` to what the loss returns.
+
+    Args:
+        anchor_head: Options of :class:`SemanticAnchorHead` that differ from what follows from the head.
+
+    Raises:
+        TypeError: The stock head has no such classifier.
+        ValueError: An option of the anchor head that is out of its range or contradicts the head.
     """
 
     classifier: str
+    feature: str
 
     def __init__(self, *args, anchor_head: Optional[dict] = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self._features: Optional[List[Tensor]] = None
-        options = dict(self.anchor_defaults())
-        for name, value in (anchor_head or {}).items():
-            if name in ('num_classes', 'channels'):
-                check(value == options[name], f'anchor_head.{name}', value, f'{options[name]}, as in the head')
-            options[name] = value
-        self.anchor_head = MODELS.build(options)
+        self.anchor_head = self.build_anchor_head(anchor_head or {})
 
     @property
     def classifier_layer(self) -> nn.Module:
         return self.get_submodule(self.classifier)
 
-    def anchor_defaults(self) -> dict:
-        """Return the config of the anchor head as it follows from the stock head."""
+    @property
+    def anchor_ignore_index(self) -> Optional[int]:
+        """Label that is not pulled; None: there is none."""
         raise NotImplementedError
 
     def classify(self, anchors: Tensor) -> Tensor:
         """Classify embedded anchors, (K, C) -> (K, K), with the task classifier but without its dropout."""
         raise NotImplementedError
+
+    def build_anchor_head(self, options: dict) -> nn.Module:
+        """Build the anchor head, or heads, of this head."""
+        try:
+            layer = self.classifier_layer
+        except AttributeError as error:
+            raise TypeError(
+                f'{type(self).__name__} has no layer `{self.classifier}` that could classify its anchors: write a '
+                'HeadAdapter that names its classifier, and pass it to with_semantic_anchors()'
+            ) from error
+        return self.build_anchors_of(layer, options)
+
+    def build_anchors_of(self, layer: nn.Module, options: dict) -> nn.Module:
+        """Build the anchor head of one classifier layer, linear or a 1x1 convolution."""
+        sizes = [getattr(layer, name, None) for name in ('out_features', 'in_features', 'out_channels', 'in_channels')]
+        sizes = [size for size in sizes if size is not None]
+        if len(sizes) != 2:
+            raise TypeError(
+                f'The classifier of {type(self).__name__} is a {type(layer).__name__}, neither a linear layer nor a '
+                'convolution: write a HeadAdapter for this head, and pass it to with_semantic_anchors()'
+            )
+        outputs, channels = sizes
+        derived = dict(num_classes=self.num_anchors(outputs), channels=channels)
+        for name, value in derived.items():
+            given = options.get(name, value)
+            check(given == value, f'anchor_head.{name}', given, f'{value}, as in the head')
+        settings = dict(type='SemanticAnchorHead', ignore_index=self.anchor_ignore_index, **derived)
+        return MODELS.build({**settings, **options})
+
+    def num_anchors(self, outputs: int) -> int:
+        """Return K for the number of outputs of the classifier."""
+        return outputs
 
     def init_weights(self) -> None:
         """Initialise the stock head's weights; those of the anchor head come from its own seed."""
@@ -53,11 +90,11 @@ class HeadAdapter:
             self._modules['anchor_head'] = anchor_head
 
     @contextmanager
-    def recording(self) -> Iterator[None]:
+    def recording(self) -> Iterator[List[Tensor]]:
         """Keep the features given to ``record`` while the context lasts, and not longer: they hold a graph."""
-        self._features = []
+        self._features = features = []
         try:
-            yield
+            yield features
         finally:
             self._features = None
 
@@ -66,67 +103,28 @@ class HeadAdapter:
         if self._features is not None:
             self._features.append(feature)
 
-    def anchor_losses(self, target: Tensor) -> Dict[str, Tensor]:
-        """Return the losses of the anchor head for the recorded feature."""
-        if self._features is None or len(self._features) != 1:
-            count = 'outside its loss()' if self._features is None else f'{len(self._features)} times'
+    def record_input(self, layer: nn.Module, inputs: tuple) -> None:
+        """Record what a layer is given; a forward pre-hook. A method, not a closure, lives through ``deepcopy``."""
+        self.record(inputs[0])
+
+    def anchor_losses(self, features: Optional[List[Tensor]], target: Tensor) -> Dict[str, Tensor]:
+        """Return the losses of the anchor head for the one recorded feature.
+
+        Raises:
+            RuntimeError: The feature was not seen, or more than once, or is not what the classifier takes.
+        """
+        name = type(self).__name__
+        if features is None:
             raise RuntimeError(
-                f'{type(self).__name__} should see the input of its classifier `{self.classifier}` once per step, '
-                f'but it did {count}: write an adapter for this head and pass it to with_semantic_anchors()'
+                f'{name} is asked for losses outside its loss(), as a part of another head: put SAR in front of the '
+                'type of that head instead'
             )
-        return self.anchor_head.loss(self._features[0], target, self.classify)
-
-
-_ADAPTERS: Dict[type, type] = {}
-
-
-def adapts(*head_classes: type) -> Callable[[type], type]:
-    """Make the decorated adapter the default for these head classes and those derived from them."""
-
-    def decorate(adapter: type) -> type:
-        _ADAPTERS.update(dict.fromkeys(head_classes, adapter))
-        return adapter
-
-    return decorate
-
-
-def with_semantic_anchors(head_class: type, adapter: Optional[type] = None) -> type:
-    """Return ``SAR<Head>``: the head with semantic anchors, an option ``anchor_head`` more and everything else alike.
-
-    Args:
-        head_class: A decode head of mmseg with a classifier ``conv_seg`` behind ``cls_seg``, or a classification head
-            of mmpretrain that an adapter is known for.
-        adapter: The :class:`HeadAdapter` that knows the head's feature and classifier. None: that of the nearest
-            base class.
-
-    Raises:
-        TypeError: No adapter is known for the head.
-
-    Example::
-
-        from sar_mm.registry import MODELS
-        from sar_mm.models import with_semantic_anchors
-
-        MODELS.register_module(module=with_semantic_anchors(MyHead), name='SARMyHead')
-    """
-    if adapter is None:
-        adapter = next((_ADAPTERS[base] for base in head_class.__mro__ if base in _ADAPTERS), None)
-    if adapter is None:
-        known = ', '.join(sorted(base.__name__ for base in _ADAPTERS))
-        raise TypeError(
-            f'with_semantic_anchors() does not know the feature and the classifier of {head_class.__name__}: derive '
-            f'the head from one of {known}, or write a HeadAdapter and pass it as `adapter`'
-        )
-    namespace = dict(__module__=head_class.__module__, __doc__=f'{head_class.__name__} with semantic anchors.')
-    return type(f'SAR{head_class.__name__}', (adapter, head_class), namespace)
-
-
-def register_sar_heads(head_classes, namespace: dict) -> List[str]:
-    """Register ``SAR<Head>`` for every head class, put it into a module's ``namespace`` and return the names."""
-    names = []
-    for head_class in head_classes:
-        sar_class = with_semantic_anchors(head_class)
-        sar_class.__module__ = namespace['__name__']  # where pickle finds it
-        namespace[sar_class.__name__] = MODELS.register_module(module=sar_class)
-        names.append(sar_class.__name__)
-    return names
+        channels = self.anchor_head.semantic_anchors.shape[1]
+        if len(features) != 1 or features[0].shape[1] != channels:
+            shapes = ', '.join(str(tuple(feature.shape)) for feature in features) or 'none'
+            raise RuntimeError(
+                f'{name} should see one feature of {channels} channels per step, the input of its classifier '
+                f'`{self.classifier}`, but saw {shapes}: write a HeadAdapter for this head, and pass it to '
+                'with_semantic_anchors()'
+            )
+        return self.anchor_head.loss(features[0], target, self.classify)

@@ -1,44 +1,63 @@
 """SAR versions of mmpretrain's classification heads."""
 
-from typing import Dict, List
+from typing import Dict, List, Optional, Union
 
 import torch
-from mmpretrain.models.heads import LinearClsHead, VisionTransformerClsHead
-from torch import Tensor
+from mmpretrain.models.heads import (
+    ArcFaceClsHead,
+    ConformerHead,
+    CSRAClsHead,
+    DeiTClsHead,
+    EfficientFormerClsHead,
+    LeViTClsHead,
+    LinearClsHead,
+    MultiLabelLinearClsHead,
+    MultiTaskHead,
+    StackedLinearClsHead,
+    VigClsHead,
+    VisionTransformerClsHead,
+)
+from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
+from mmpretrain.structures import label_to_onehot
+from torch import Tensor, nn
 
-from .adapter import HeadAdapter, adapts, register_sar_heads
+from ...checks import check
+from ..anchor_head import SemanticAnchorHead
+from .adapter import HeadAdapter
+from .factory import adapts, register_refusals, register_sar_heads, with_semantic_anchors
 
 
 class ClsHeadAdapter(HeadAdapter):
-    """Heads whose last layer is an ``nn.Linear`` that receives what ``pre_logits`` returns."""
+    """Heads whose feature is what the classifier layer, or a dropout in front of it, receives."""
 
-    def anchor_defaults(self) -> dict:
-        layer = self.classifier_layer
-        return dict(
-            type='SemanticAnchorHead',
-            num_classes=layer.out_features,
-            channels=layer.in_features,
-            ignore_index=getattr(self.loss_module, 'ignore_index', None),
-        )
+    feature = 'input of the classifier'
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        for layer in self.feature_layers():
+            layer.register_forward_pre_hook(self.record_input)
+
+    def feature_layers(self) -> List[nn.Module]:
+        """Return the layers whose input is the feature."""
+        return [self.classifier_layer]
+
+    @property
+    def anchor_ignore_index(self) -> Optional[int]:
+        return getattr(self.loss_module, 'ignore_index', None)
 
     def classify(self, anchors: Tensor) -> Tensor:
         return self.classifier_layer(anchors)
 
-    def pre_logits(self, feats) -> Tensor:
-        feature = super().pre_logits(feats)
-        self.record(feature)
-        return feature
-
     def loss(self, feats, data_samples: List, **kwargs) -> Dict[str, Tensor]:
-        with self.recording():
+        with self.recording() as features:
             losses = super().loss(feats, data_samples, **kwargs)
-            losses.update(self.anchor_losses(self.anchor_target(data_samples)))
+        losses.update(self.anchor_losses(features, self.anchor_target(data_samples)))
         return losses
 
     def anchor_target(self, data_samples: List) -> Tensor:
         """Return class probabilities (N, K) under batch augmentations such as mixup, else class indices (N,)."""
         if 'gt_score' in data_samples[0]:
-            return torch.stack([sample.gt_score for sample in data_samples])
+            return torch.stack([sample.gt_score for sample in data_samples]).float()
         return torch.cat([sample.gt_label for sample in data_samples])
 
 
@@ -52,4 +71,230 @@ class VisionTransformerClsHeadAdapter(ClsHeadAdapter):
     classifier = 'layers.head'
 
 
-__all__ = register_sar_heads((LinearClsHead, VisionTransformerClsHead), globals())
+@adapts(StackedLinearClsHead)
+class StackedLinearClsHeadAdapter(ClsHeadAdapter):
+    classifier = 'layers[-1].fc'
+    feature = 'input of the classifier, before the last dropout'
+
+    @property
+    def classifier_layer(self) -> nn.Module:
+        return self.layers[-1].fc
+
+    def feature_layers(self) -> List[nn.Module]:
+        return [self.layers[-2].dropout or self.layers[-1]]
+
+
+@adapts(VigClsHead)
+class VigClsHeadAdapter(ClsHeadAdapter):
+    classifier = 'fc2'
+    feature = 'input of the dropout `drop` in front of the classifier'
+
+    def feature_layers(self) -> List[nn.Module]:
+        return [self.drop]
+
+
+@adapts(ArcFaceClsHead)
+class ArcFaceClsHeadAdapter(ClsHeadAdapter):
+    """The anchors are classified as features are at inference: by the scaled cosine, without a margin."""
+
+    classifier = 'norm_product'
+    feature = 'input of the classifier, before its normalisation'
+
+    def classify(self, anchors: Tensor) -> Tensor:
+        return self.scale * self.classifier_layer(anchors)
+
+
+@adapts(DeiTClsHead)
+class DeiTClsHeadAdapter(ClsHeadAdapter):
+    """Both tokens are pulled to the same anchors, which are classified as if they were both tokens."""
+
+    classifier = 'layers.head, layers.head_dist'
+    feature = 'inputs of the two classifiers, with anchors in common'
+
+    @property
+    def classifier_layer(self) -> nn.Module:
+        return self.layers.head
+
+    def feature_layers(self) -> List[nn.Module]:
+        return [self.layers.head, self.layers.head_dist]
+
+    def classify(self, anchors: Tensor) -> Tensor:
+        return (self.layers.head(anchors) + self.layers.head_dist(anchors)) / 2
+
+    def anchor_losses(self, features: List[Tensor], target: Tensor) -> Dict[str, Tensor]:
+        return super().anchor_losses([torch.cat(features)], torch.cat([target] * len(features)))
+
+
+@adapts(ConformerHead)
+class ConformerHeadAdapter(ClsHeadAdapter):
+    """The convolutional and the transformer branch classify for themselves: each has its own anchors."""
+
+    classifier = 'conv_cls_head, trans_cls_head'
+    feature = 'inputs of the two classifiers, each with its own anchors'
+    branches = ('conv', 'trans')
+
+    def branch_layer(self, branch: str) -> nn.Module:
+        return self.get_submodule(f'{branch}_cls_head')
+
+    def build_anchor_head(self, options: dict) -> nn.ModuleDict:
+        return nn.ModuleDict(
+            {branch: self.build_anchors_of(self.branch_layer(branch), options) for branch in self.branches}
+        )
+
+    def feature_layers(self) -> List[nn.Module]:
+        return [self.branch_layer(branch) for branch in self.branches]
+
+    def anchor_losses(self, features: List[Tensor], target: Tensor) -> Dict[str, Tensor]:
+        losses = {}
+        for branch, feature in zip(self.branches, features):
+            branch_losses = self.anchor_head[branch].loss(feature, target, self.branch_layer(branch))
+            losses.update({f'{branch}_{name}': value for name, value in branch_losses.items()})
+        return losses
+
+
+class DistilledClsHeadAdapter(ClsHeadAdapter):
+    """Heads whose distilled version, their default, mmpretrain has for inference only."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        distillation = getattr(self, 'distillation', False) or getattr(self, 'dist', False)
+        check(not distillation, 'distillation', distillation, 'False, as mmpretrain cannot train with it')
+
+
+@adapts(EfficientFormerClsHead)
+class EfficientFormerClsHeadAdapter(DistilledClsHeadAdapter):
+    classifier = 'head'
+
+
+@adapts(LeViTClsHead)
+class LeViTClsHeadAdapter(DistilledClsHeadAdapter):
+    classifier = 'head.linear'
+    feature = 'input of the classifier, after the batch normalisation `head.bn`'
+
+
+class MultiLabelAdapter(ClsHeadAdapter):
+    """Multi-label heads: an image is pulled to the mean of the anchors of its classes."""
+
+    def anchor_target(self, data_samples: List) -> Tensor:
+        if 'gt_score' in data_samples[0]:
+            present = torch.stack([sample.gt_score for sample in data_samples]).float()
+        else:
+            num_classes = len(self.anchor_head.semantic_anchors)
+            present = torch.stack([label_to_onehot(sample.gt_label, num_classes) for sample in data_samples]).float()
+        # An image of no class stays a row of zeros, which is not pulled.
+        return present / present.sum(dim=1, keepdim=True).clamp(min=torch.finfo(present.dtype).tiny)
+
+
+@adapts(MultiLabelLinearClsHead)
+class MultiLabelLinearClsHeadAdapter(MultiLabelAdapter):
+    classifier = 'fc'
+
+
+@adapts(CSRAClsHead)
+class CSRAClsHeadAdapter(MultiLabelAdapter):
+    """Residual attention: the mean over the positions is what its base logits classify."""
+
+    classifier = 'csra_heads'
+    feature = 'input of the classifier, averaged over the positions'
+
+    @property
+    def classifier_layer(self) -> nn.Module:
+        return self.csra_heads[0].head
+
+    def record_input(self, layer: nn.Module, inputs: tuple) -> None:
+        self.record(inputs[0].mean((2, 3)))
+
+    def classify(self, anchors: Tensor) -> Tensor:
+        return sum(head(anchors[:, :, None, None]) for head in self.csra_heads)
+
+
+@adapts(MultiTaskHead)
+class MultiTaskHeadAdapter:
+    """Every sub-head becomes its SAR version; ``anchor_head`` holds for all that have none of their own."""
+
+    classifier = feature = 'those of the sub-heads'
+
+    def __init__(self, task_heads: dict, **kwargs) -> None:
+        super().__init__({task: self._with_anchors(head) for task, head in task_heads.items()}, **kwargs)
+
+    @staticmethod
+    def _with_anchors(head: Union[dict, nn.Module]) -> Union[dict, nn.Module]:
+        if isinstance(head, nn.Module):
+            return head
+        kind = head['type']
+        if isinstance(kind, str):
+            name = kind.split('.')[-1]
+            kind = name if name.startswith('SAR') else f'SAR{name}'
+        elif not issubclass(kind, HeadAdapter):
+            kind = with_semantic_anchors(kind)
+        return {**head, 'type': kind}
+
+    def loss(self, feats, data_samples: List, **kwargs) -> Dict[str, Tensor]:
+        losses = super().loss(feats, data_samples, **kwargs)
+        for task, head in self.task_heads.items():
+            # Without a sample of the task its head was not run; its anchors are, so that all keys and parameters are
+            # there in every step.
+            if isinstance(head, HeadAdapter) and not any(task in sample for sample in data_samples):
+                anchors = [m.semantic_anchors for m in head.anchor_head.modules() if isinstance(m, SemanticAnchorHead)]
+                features = [each.new_zeros(0, each.shape[1]) for each in anchors]
+                idle = head.anchor_losses(features, anchors[0].new_zeros(0, dtype=torch.long))
+                losses.update({f'{task}_{name}': value for name, value in idle.items()})
+        return losses
+
+
+_OWN = 'or pass a HeadAdapter if it is a head of your own derived from this one'
+_REGRESSION = 'it regresses numbers and has no classes; keep it, and use the SAR versions of the heads that classify'
+_PRETEXT = (
+    'it learns a self-supervised pretext task and has no classes; '
+    'use SAR when the model is fine-tuned, with SARLinearClsHead or SARVisionTransformerClsHead'
+)
+_LANGUAGE = (
+    'it matches or generates text and has no classes; use SARLinearClsHead or SARVisionTransformerClsHead to classify'
+)
+register_refusals(
+    dict(
+        ClsHead=f'it has no classifier layer; use SARLinearClsHead, {_OWN}',
+        MultiLabelClsHead=f'it has no classifier layer; use SARMultiLabelLinearClsHead, {_OWN}',
+        RegressionHead=_REGRESSION,
+        LinearRegressionHead=_REGRESSION,
+        BEiTV1Head=_PRETEXT,
+        BEiTV2Head=_PRETEXT,
+        CAEHead=_PRETEXT,
+        ContrastiveHead=_PRETEXT,
+        LatentCrossCorrelationHead=_PRETEXT,
+        LatentPredictHead=_PRETEXT,
+        MAEPretrainHead=_PRETEXT,
+        MIMHead=_PRETEXT,
+        MixMIMPretrainHead=_PRETEXT,
+        MoCoV3Head=_PRETEXT,
+        SimMIMHead=_PRETEXT,
+        SparKPretrainHead=_PRETEXT,
+        SwAVHead=_PRETEXT,
+        iTPNClipHead=_PRETEXT,
+        GroundingHead=_LANGUAGE,
+        ITCHead=_LANGUAGE,
+        ITMHead=_LANGUAGE,
+        SeqGenerationHead=_LANGUAGE,
+        VQAGenerationHead=_LANGUAGE,
+    ),
+    MMPRETRAIN_MODELS,
+)
+
+__all__ = register_sar_heads(
+    (
+        'ArcFaceClsHead',
+        'CSRAClsHead',
+        'ConformerHead',
+        'DeiTClsHead',
+        'EfficientFormerClsHead',
+        'LeViTClsHead',
+        'LinearClsHead',
+        'MultiLabelLinearClsHead',
+        'MultiTaskHead',
+        'StackedLinearClsHead',
+        'VigClsHead',
+        'VisionTransformerClsHead',
+    ),
+    MMPRETRAIN_MODELS,
+    globals(),
+)

@@ -3,40 +3,13 @@
 from typing import Dict, List
 
 import torch
-from mmseg.models.decode_heads import (
-    ANNHead,
-    APCHead,
-    ASPPHead,
-    CCHead,
-    DAHead,
-    DDRHead,
-    DepthwiseSeparableASPPHead,
-    DepthwiseSeparableFCNHead,
-    DMHead,
-    DNLHead,
-    DPTHead,
-    EMAHead,
-    EncHead,
-    FCNHead,
-    FPNHead,
-    GCHead,
-    ISAHead,
-    LightHamHead,
-    LRASPPHead,
-    NLHead,
-    OCRHead,
-    PIDHead,
-    PSAHead,
-    PSPHead,
-    SegformerHead,
-    SETRMLAHead,
-    SETRUPHead,
-    UPerHead,
-)
+from mmseg.models.decode_heads import IterativeDecodeHead, PointHead, point_head
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.registry import MODELS as MMSEG_MODELS
 from torch import Tensor
 
-from .adapter import HeadAdapter, adapts, register_sar_heads
+from .adapter import HeadAdapter
+from .factory import adapts, register_refusals, register_sar_heads
 
 
 @adapts(BaseDecodeHead)
@@ -44,20 +17,18 @@ class DecodeHeadAdapter(HeadAdapter):
     """Heads that classify with ``conv_seg`` in ``cls_seg``, once in the forward pass."""
 
     classifier = 'conv_seg'
+    feature = 'input of `cls_seg`'
 
-    def anchor_defaults(self) -> dict:
-        # A binary head has one output for two classes.
-        num_classes = 2 if self.out_channels == 1 else self.num_classes
-        return dict(
-            type='SemanticAnchorHead',
-            num_classes=num_classes,
-            channels=self.classifier_layer.in_channels,
-            ignore_index=self.ignore_index,
-        )
+    @property
+    def anchor_ignore_index(self) -> int:
+        return self.ignore_index
+
+    def num_anchors(self, outputs: int) -> int:
+        return 2 if outputs == 1 else outputs  # a binary head has one output for two classes
 
     def classify(self, anchors: Tensor) -> Tensor:
         logits = self.classifier_layer(anchors[:, :, None, None]).flatten(1)
-        if self.out_channels == 1:
+        if logits.shape[1] == 1:
             logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
         return logits
 
@@ -71,41 +42,107 @@ class DecodeHeadAdapter(HeadAdapter):
 
     def loss_by_feat(self, seg_logits, batch_data_samples: List) -> Dict[str, Tensor]:
         losses = super().loss_by_feat(seg_logits, batch_data_samples)
-        target = torch.cat([sample.gt_sem_seg.data for sample in batch_data_samples])
-        losses.update(self.anchor_losses(target))
+        losses.update(self.anchor_losses(self._features, stack_labels(batch_data_samples)[:, 0]))
         return losses
+
+
+@adapts(IterativeDecodeHead)
+class IterativeDecodeHeadAdapter(DecodeHeadAdapter):
+    """K-Net: the classifier is that of the head whose kernels the stages refine."""
+
+    classifier = 'kernel_generate_head.conv_seg'
+    feature = 'input of `kernel_generate_head.cls_seg`'
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        first = self.kernel_generate_head.dropout or self.classifier_layer
+        first.register_forward_pre_hook(self.record_input)
+
+
+@adapts(PointHead)
+class PointHeadAdapter(DecodeHeadAdapter):
+    """PointRend: features and labels of sampled points."""
+
+    classifier = 'fc_seg'
+    feature = 'input of `cls_seg` at the sampled points'
+
+    def classify(self, anchors: Tensor) -> Tensor:
+        return self.classifier_layer(anchors[:, :, None]).flatten(1)
+
+    def loss_by_feat(self, point_logits: Tensor, points: Tensor, batch_data_samples: List) -> Dict[str, Tensor]:
+        losses = super(DecodeHeadAdapter, self).loss_by_feat(point_logits, points, batch_data_samples)
+        labels = stack_labels(batch_data_samples).float()
+        labels = point_head.point_sample(labels, points, mode='nearest', align_corners=self.align_corners)
+        losses.update(self.anchor_losses(self._features, labels[:, 0].long()))
+        return losses
+
+
+def stack_labels(batch_data_samples: List) -> Tensor:
+    """Return the label maps of a batch, (N, 1, H, W)."""
+    return torch.stack([sample.gt_sem_seg.data for sample in batch_data_samples])
+
+
+_MASK_QUERIES = (
+    'it classifies mask queries, not pixels, and has no classifier layer of pixel features; '
+    'use SARUPerHead or SARFPNHead on the same backbone'
+)
+register_refusals(
+    dict(
+        KernelUpdateHead='it is a part of IterativeDecodeHead; use SARIterativeDecodeHead',
+        KernelUpdator='it is a part of IterativeDecodeHead; use SARIterativeDecodeHead',
+        Mask2FormerHead=_MASK_QUERIES,
+        MaskFormerHead=_MASK_QUERIES,
+        SegmenterMaskTransformerHead=(
+            'its classes are tokens of a transformer, not rows of a classifier layer; '
+            'use SARFCNHead or SARSETRUPHead on the same backbone'
+        ),
+        SideAdapterCLIPHead=(
+            "it classifies mask proposals by CLIP's text embeddings and has no classifier layer of pixel features; "
+            'use SARFCNHead or SARSETRUPHead on the same backbone'
+        ),
+        STDCHead=(
+            'it learns boundaries that it makes from the labels, and these are no classes; '
+            'keep it and use the SAR versions of the other heads of the model'
+        ),
+        VPDDepthHead='it regresses depth and has no classes; keep it, or use SARFCNHead to segment',
+    ),
+    MMSEG_MODELS,
+)
 
 
 __all__ = register_sar_heads(
     (
-        ANNHead,
-        APCHead,
-        ASPPHead,
-        CCHead,
-        DAHead,
-        DDRHead,
-        DepthwiseSeparableASPPHead,
-        DepthwiseSeparableFCNHead,
-        DMHead,
-        DNLHead,
-        DPTHead,
-        EMAHead,
-        EncHead,
-        FCNHead,
-        FPNHead,
-        GCHead,
-        ISAHead,
-        LightHamHead,
-        LRASPPHead,
-        NLHead,
-        OCRHead,
-        PIDHead,
-        PSAHead,
-        PSPHead,
-        SegformerHead,
-        SETRMLAHead,
-        SETRUPHead,
-        UPerHead,
+        'ANNHead',
+        'APCHead',
+        'ASPPHead',
+        'CCHead',
+        'DAHead',
+        'DDRHead',
+        'DepthwiseSeparableASPPHead',
+        'DepthwiseSeparableFCNHead',
+        'DMHead',
+        'DNLHead',
+        'DPTHead',
+        'EMAHead',
+        'EncHead',
+        'FCNHead',
+        'FPNHead',
+        'GCHead',
+        'ISAHead',
+        'IterativeDecodeHead',
+        'LightHamHead',
+        'LRASPPHead',
+        'NLHead',
+        'OCRHead',
+        'PIDHead',
+        'PointHead',
+        'PSAHead',
+        'PSPHead',
+        'SegformerHead',
+        'SETRMLAHead',
+        'SETRUPHead',
+        'UPerHead',
     ),
+    MMSEG_MODELS,
     globals(),
 )

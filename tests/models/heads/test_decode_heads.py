@@ -1,9 +1,13 @@
 """SAR versions of mmseg's heads, fed with features directly."""
 
-from importlib.util import find_spec
+import importlib.util
+from contextlib import contextmanager
+from pathlib import Path
 
+import mmcv
 import pytest
 import torch
+from mmengine.config import ConfigDict
 
 decode_heads = pytest.importorskip('mmseg.models.decode_heads')
 
@@ -15,6 +19,21 @@ OHEM = dict(type='mmseg.OhemCrossEntropy', min_kept=10)
 # Four levels of 16 channels and 16, 8, 4 and 2 pixels; 64 pixels of labels.
 LEVELS = (16, 8, 4, 2)
 ALL = dict(in_channels=[16] * 4, in_index=[0, 1, 2, 3])
+FCN = dict(in_channels=16, in_index=1, channels=16, num_classes=5, norm_cfg=BN, loss_decode=CE)
+KERNEL_UPDATE = dict(
+    type='mmseg.KernelUpdateHead',
+    num_classes=5,
+    num_ffn_fcs=2,
+    num_heads=2,
+    num_mask_fcs=1,
+    feedforward_channels=16,
+    in_channels=16,
+    out_channels=16,
+    dropout=0.0,
+    conv_kernel_size=1,
+    feat_transform_cfg=dict(conv_cfg=dict(type='Conv2d'), act_cfg=None),
+    kernel_updator_cfg=dict(type='mmseg.KernelUpdator', in_channels=16, feat_channels=16, out_channels=16),
+)
 # Options of each head, and what its features look like where they are not LEVELS.
 OPTIONS = dict(
     ANNHead=dict(in_channels=[16, 16], in_index=[0, 1], project_channels=8),
@@ -49,9 +68,15 @@ OPTIONS = dict(
     LRASPPHead=dict(
         in_channels=[16] * 3, in_index=[0, 1, 2], input_transform='multiple_select', branch_channels=(8, 8)
     ),
+    IterativeDecodeHead=dict(
+        num_stages=2,
+        kernel_generate_head=dict(FCN, type='mmseg.FCNHead', num_convs=1),
+        kernel_update_head=[KERNEL_UPDATE] * 2,
+    ),
     NLHead=dict(),
     OCRHead=dict(ocr_channels=8),
     PIDHead=dict(loss_decode=[CE, OHEM, dict(type='mmseg.BoundaryLoss'), OHEM]),
+    PointHead=dict(ALL, num_fcs=2, norm_cfg=None),
     PSAHead=dict(mask_size=(8, 8)),
     PSPHead=dict(pool_scales=(1, 2)),
     SegformerHead=dict(ALL),
@@ -59,8 +84,31 @@ OPTIONS = dict(
     SETRUPHead=dict(up_scale=2),
     UPerHead=dict(ALL, pool_scales=(1, 2)),
 )
-COMPILED = ('CCHead', 'PSAHead')
+# Heads that use mmcv's operators: where these lie, and whether they are compiled ones.
+OPERATORS = dict(CCHead=('cc_attention', 'CrissCrossAttention'), PointHead=('point_sample', 'point_sample'))
+COMPILED = ('PSAHead',)
+HAS_COMPILED = importlib.util.find_spec('mmcv._ext') is not None
 SIZES = dict(LRASPPHead=(60, 54, 50), SETRMLAHead=(4,) * 4, DPTHead=(4,) * 4)
+TRAIN_CFG = ConfigDict(num_points=40, oversample_ratio=3, importance_sample_ratio=0.75)
+TEST_CFG = ConfigDict(subdivision_steps=2, subdivision_num_points=30, scale_factor=2)
+
+
+@pytest.fixture(autouse=True)
+def operators(monkeypatch):
+    """Lend mmseg the operators that are plain PyTorch, which an mmcv without compiled ones cannot import."""
+    if not HAS_COMPILED:
+        for head, (file, operator) in OPERATORS.items():
+            module = importlib.import_module(getattr(decode_heads, head).__module__)
+            monkeypatch.setattr(module, operator, getattr(_load_operators(file), operator))
+
+
+def _load_operators(file, cache={}):
+    if file not in cache:
+        path = Path(mmcv.__file__).parent / 'ops' / f'{file}.py'
+        spec = importlib.util.spec_from_file_location(f'mmcv_{file}', path)
+        cache[file] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(cache[file])
+    return cache[file]
 
 
 def features(name, train=True):
@@ -79,16 +127,16 @@ def features(name, train=True):
     levels = tuple(draw(16, size) for size in SIZES.get(name, LEVELS))
     if name == 'DPTHead':
         levels = tuple((level, level.mean((2, 3))) for level in levels)
-    return (levels, draw(5, 8)) if name == 'OCRHead' else (levels,)
+    return (levels, draw(5, 8)) if name in ('OCRHead', 'PointHead') else (levels,)
 
 
 def build(name, sar, **options):
-    if name in COMPILED and find_spec('mmcv._ext') is None:
-        pytest.skip(f'{name} needs the compiled ops of mmcv')
+    if name in COMPILED and not HAS_COMPILED:
+        pytest.skip(f'{name} needs the compiled operators of mmcv')
     module = sar_decode_heads if sar else decode_heads
-    common = dict(in_channels=16, in_index=1, channels=16, num_classes=5, norm_cfg=BN, loss_decode=CE)
+    common = {} if name == 'IterativeDecodeHead' else FCN
     torch.manual_seed(0)
-    head = getattr(module, f'SAR{name}' if sar else name)(**dict(common, **OPTIONS[name], **options))
+    head = getattr(module, f'SAR{name}' if sar else name)(**{**common, **OPTIONS[name], **options})
     head.init_weights()
     return head
 
@@ -112,14 +160,15 @@ def test_matrix__loss_backward_predict(name, make_seg_samples, added_keys):
     logs = []
     for head in (stock.train(), sar.train()):
         torch.manual_seed(1)
-        logs.append(head.loss(*features(name), samples, None))
+        logs.append(head.loss(*features(name), samples, TRAIN_CFG))
     assert set(logs[1]) - set(logs[0]) == added_keys
     assert equal(*logs)
     assert all(value.isfinite().all() for value in logs[1].values())
     assert logs[1]['loss_anchor'] > 0 and logs[1]['anchor_gate'] == 0
     sum(value.mean() for key, value in logs[1].items() if 'loss' in key).backward()
     grads = {key: parameter.grad for key, parameter in sar.named_parameters()}
-    assert all(grads[key].isfinite().all() for key in grads if key.startswith(('anchor_head', sar.classifier)))
+    added = [key for key in grads if key.startswith(('anchor_head', sar.classifier))]
+    assert all(grads[key].isfinite().all() for key in added)
     assert grads[f'{sar.classifier}.weight'].abs().sum() > 0
     assert grads['anchor_head.projector.0.weight'].abs().sum() > 0
 
@@ -131,26 +180,95 @@ def test_matrix__loss_backward_predict(name, make_seg_samples, added_keys):
         torch.manual_seed(2)
         with torch.no_grad():
             metas = [dict(img_shape=(64, 64))] * 2
-            predictions.append(head.predict(*features(name, train=False), metas, None))
+            predictions.append(head.predict(*features(name, train=False), metas, TEST_CFG))
     assert predictions[0].shape == (2, 5, 64, 64)
     assert torch.equal(*predictions)
 
 
-@pytest.mark.parametrize('name', OPTIONS)
+@pytest.mark.parametrize('name', [name for name in OPTIONS if name != 'PointHead'])
 def test_matrix__pull_is_that_of_the_classifiers_input(name, make_seg_samples, open_gate):
     head = build(name, sar=True).train()
-    head.dropout.eval()
+    getattr(head, 'kernel_generate_head', head).dropout.eval()
     open_gate(head)
-    seen = []
     samples = make_seg_samples(edges=True)
+    inputs = features(name)
+    with seen_by(head.classifier_layer) as seen:
+        losses = head.loss(*inputs, samples, None)
     # Without dropout the classifier's first input is the feature; the anchors come second.
-    handle = head.classifier_layer.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
-    losses = head.loss(*features(name), samples, None)
-    handle.remove()
     feature, anchors = seen
     assert anchors.shape == (5, head.classifier_layer.in_channels, 1, 1)
     assert losses['anchor_gate'] == 1
     torch.testing.assert_close(losses['loss_pull'].detach(), 0.1 * pull_by_hand(head, feature, samples, 255))
+    check_gradients_of_pull(head, inputs, losses)
+
+
+def test_point_head__pull_at_the_sampled_points(make_seg_samples, open_gate, monkeypatch):
+    head = build('PointHead', sar=True).train()
+    head.dropout.eval()
+    open_gate(head)
+    samples = make_seg_samples()
+    inputs = features('PointHead')
+    stock = decode_heads.PointHead
+    drawn = []
+    draw = stock.get_points_train
+    monkeypatch.setattr(stock, 'get_points_train', lambda *args, **kw: drawn.append(draw(*args, **kw)) or drawn[0])
+    with seen_by(head.classifier_layer) as seen:
+        losses = head.loss(*inputs, samples, TRAIN_CFG)
+    feature, anchors = seen
+    assert feature.shape == (2, 16 + 5, 40) and anchors.shape == (5, 16 + 5, 1)
+    total = count = 0
+    for each, points, sample in zip(feature, drawn[0], samples):
+        for index, (x, y) in enumerate(points.tolist()):
+            label = sample.gt_sem_seg.data[0, int(y * 64), int(x * 64)]
+            if label != 255:
+                total += (each[:, index] - head.anchor_head.semantic_anchors[label]).square().sum()
+                count += 1
+    assert 40 < count < 80
+    torch.testing.assert_close(losses['loss_pull'].detach(), 0.1 * total / (21 * count))
+    check_gradients_of_pull(head, inputs, losses)
+
+
+@contextmanager
+def seen_by(layer):
+    seen = []
+    handle = layer.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
+    yield seen
+    handle.remove()
+
+
+def check_gradients_of_pull(head, inputs, losses):
+    """The pull moves what lies in front of the classifier, not the classifier and not the projector."""
+    losses['loss_pull'].backward()
+    leaves = [leaf for leaf in flatten(inputs) if leaf.grad is not None]
+    assert leaves and any(leaf.grad.abs().sum() > 0 for leaf in leaves)
+    assert all(leaf.grad.isfinite().all() for leaf in leaves)
+    led = [*head.classifier_layer.parameters(), *head.anchor_head.parameters()]
+    assert all(parameter.grad is None or not parameter.grad.any() for parameter in led)
+
+
+def flatten(inputs):
+    if isinstance(inputs, torch.Tensor):
+        return [inputs] if inputs.is_leaf else []
+    return [leaf for each in inputs for leaf in flatten(each)]
+
+
+def test_knet__classifier_of_the_first_head_is_refined(make_seg_samples):
+    stock, sar = build('IterativeDecodeHead', sar=False), build('IterativeDecodeHead', sar=True)
+    assert sar.classifier_layer is sar.kernel_generate_head.conv_seg
+    added = [key for key in sar.state_dict() if key not in stock.state_dict()]
+    assert added and all(key.startswith('anchor_head.') for key in added)
+    without = dict(OPTIONS['IterativeDecodeHead']['kernel_generate_head'], dropout_ratio=0)
+    losses = build('IterativeDecodeHead', sar=True, kernel_generate_head=without).loss(
+        *features('IterativeDecodeHead'), make_seg_samples(), None
+    )
+    assert losses['loss_anchor'] > 0
+
+
+def test_knet__sar_on_a_part_only(make_seg_samples):
+    part = dict(OPTIONS['IterativeDecodeHead']['kernel_generate_head'], type='sar_mm.SARFCNHead')
+    head = build('IterativeDecodeHead', sar=False, kernel_generate_head=part)
+    with pytest.raises(RuntimeError, match='SARFCNHead .* part of another head: put SAR in front of the type of that'):
+        head.loss(*features('IterativeDecodeHead'), make_seg_samples(), None)
 
 
 def pull_by_hand(head, feature, samples, ignored):
