@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 DEMO_ARGS ?=
 TEST_ARGS ?=
 
-.PHONY: install demo test lint figures clean
+.PHONY: install demo test test-all lint docs clean
 
 install: $(VENV)/.installed
 
@@ -22,11 +22,15 @@ demo: install  ## train and compare the quickstart models
 test: install  ## the tests that take seconds each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_ARGS)
 
+test-all: install  ## the slow ones too, such as a step of every config
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '' $(TEST_ARGS)
+
 lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell
 
-figures: install  ## the pictures in docs/
+docs: install  ## the pictures and tables in docs/ that scripts make
 	$(BIN)/python docs/figures/sar_idea.py
+	$(BIN)/python docs/heads.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -1,4 +1,4 @@
-"""Draw docs/figures/sar_idea.png, the picture of the idea in the README: `make figures`."""
+"""Draw docs/figures/sar_idea.png, the picture of the idea in the README: `make docs`."""
 
 from pathlib import Path
 

@@ -1,0 +1,3 @@
+_base_ = 'mmseg::deeplabv3/deeplabv3_r101-d8_4xb4-40k_pascal-context-59-480x480.py'
+custom_imports = dict(imports=['sar_mm'])
+model = dict(decode_head=dict(type='SARASPPHead'))

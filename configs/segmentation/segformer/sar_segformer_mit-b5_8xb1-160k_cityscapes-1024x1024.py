@@ -1,0 +1,3 @@
+_base_ = 'mmseg::segformer/segformer_mit-b5_8xb1-160k_cityscapes-1024x1024.py'
+custom_imports = dict(imports=['sar_mm'])
+model = dict(decode_head=dict(type='SARSegformerHead'))

@@ -1,0 +1,3 @@
+_base_ = 'mmseg::swin/swin-base-patch4-window12-in22k-384x384-pre_upernet_8xb2-160k_ade20k-512x512.py'
+custom_imports = dict(imports=['sar_mm'])
+model = dict(decode_head=dict(type='SARUPerHead'))
