@@ -189,3 +189,11 @@ def test_readme__published_figures_are_the_toolbox_own(folder):
         name: published.get(name[len('sar_') :], '-') for name, *_ in rows
     }
     assert all(measured == '-' for *_, measured in rows)
+
+
+def test_model_index__is_valid():
+    load = pytest.importorskip('modelindex.load_model_index').load
+    index = load(str(ROOT / 'model-index.yml'))
+    index.build_models_with_collections()
+    assert index.check(silent=True) == []
+    assert len(index.models) == sum(len(list(folder.glob('sar_*.py'))) for folder in FOLDERS)
