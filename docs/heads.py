@@ -1,8 +1,6 @@
-"""Write the tables of docs/heads.md from the registries; with --check only say whether they are up to date."""
+"""Write the tables of docs/heads.md from the registries."""
 
-import argparse
 import re
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Dict
@@ -53,10 +51,4 @@ def render(page: str) -> str:
 
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--check', action='store_true')
-    page = PAGE.read_text(encoding='utf-8')
-    new = render(page)
-    if parser.parse_args().check:
-        sys.exit('docs/heads.md is out of date: run `make docs`' if new != page else 0)
-    PAGE.write_text(new, encoding='utf-8')
+    PAGE.write_text(render(PAGE.read_text(encoding='utf-8')), encoding='utf-8')

@@ -11,16 +11,11 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
-from sar_mm.engine.cli import MODULE2PACKAGE
+import sar_mm  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
 FOLDERS = sorted({path.parent for path in CONFIGS if path.parent.name != 'quickstart'})
-
-
-@pytest.fixture(autouse=True)
-def cross_library_bases(monkeypatch):
-    monkeypatch.setitem(MODULE2PACKAGE, 'mmseg', 'mmseg')
 
 
 def read(path):

@@ -13,7 +13,6 @@ from typing import Iterator, List, Optional
 import mmengine.registry
 import torch.distributed
 from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.device import get_device
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import RUNNERS, Registry
@@ -42,9 +41,6 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config and merge the common arguments into it."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    # mmengine asks for a distribution of this name before it reads a `_base_` of 'mmseg::...'; the module's own name is
-    # understood whichever distribution provides it.
-    MODULE2PACKAGE['mmseg'] = 'mmseg'
     if not osp.isfile(args.config):
         raise UsageError(f'there is no config {args.config}')
     try:

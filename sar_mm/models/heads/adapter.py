@@ -1,12 +1,15 @@
 """What a stock head is mixed with to get semantic anchors."""
 
 from contextlib import contextmanager
-from typing import Dict, Iterator, List, Optional
+from typing import Dict, Iterator, List, Optional, Tuple
 
+import torch
 from torch import Tensor, nn
 
 from ...checks import check
 from ...registry import MODELS
+
+Recorded = Tuple[Tensor, bool]  # a feature, and whether gradients were recorded then
 
 
 class HeadAdapter:
@@ -14,8 +17,8 @@ class HeadAdapter:
 
     A subclass says where the stock head keeps its classifier and its feature:
 
-    - ``classifier`` is the dotted name of the layer that classifies the features, and ``feature`` says in words what
-      they are;
+    - ``classifier`` is the dotted name of the layer that classifies the features (or, where ``classifier_layer`` is
+      overridden, what to call it), and ``feature`` says in words what they are;
     - ``classify`` puts embedded anchors through the classifier;
     - the stock head's methods are overridden to run its loss inside ``recording()``, to call ``record`` there with the
       classifier's input, before its dropout, and to add ``anchor_losses`` to what the loss returns.
@@ -33,7 +36,7 @@ class HeadAdapter:
 
     def __init__(self, *args, anchor_head: Optional[dict] = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self._features: Optional[List[Tensor]] = None
+        self._features: Optional[List[Recorded]] = None
         self.anchor_head = self.build_anchor_head(anchor_head or {})
 
     @property
@@ -83,14 +86,15 @@ class HeadAdapter:
 
     def init_weights(self) -> None:
         """Initialise the stock head's weights; those of the anchor head come from its own seed."""
-        anchor_head = self._modules.pop('anchor_head')
+        anchor_head = self._modules.pop('anchor_head', None)  # None: the stock constructor calls this
         try:
             super().init_weights()
         finally:
-            self._modules['anchor_head'] = anchor_head
+            if anchor_head is not None:
+                self._modules['anchor_head'] = anchor_head
 
     @contextmanager
-    def recording(self) -> Iterator[List[Tensor]]:
+    def recording(self) -> Iterator[List[Recorded]]:
         """Keep the features given to ``record`` while the context lasts, and not longer: they hold a graph."""
         self._features = features = []
         try:
@@ -101,17 +105,22 @@ class HeadAdapter:
     def record(self, feature: Tensor) -> None:
         """Note the input of the task classifier; outside ``recording()`` nothing happens."""
         if self._features is not None:
-            self._features.append(feature)
+            self._features.append((feature, torch.is_grad_enabled()))
 
     def record_input(self, layer: nn.Module, inputs: tuple) -> None:
         """Record what a layer is given; a forward pre-hook. A method, not a closure, lives through ``deepcopy``."""
         self.record(inputs[0])
 
-    def anchor_losses(self, features: Optional[List[Tensor]], target: Tensor) -> Dict[str, Tensor]:
-        """Return the losses of the anchor head for the one recorded feature.
+    def anchor_losses(self, features: Optional[List[Recorded]], target: Tensor) -> Dict[str, Tensor]:
+        """Return the losses of the anchor head for the one recorded feature."""
+        (feature,) = self.check_features(features, [self.anchor_head])
+        return self.anchor_head.loss(feature, target, self.classify)
+
+    def check_features(self, features: Optional[List[Recorded]], anchor_heads: List[nn.Module]) -> List[Tensor]:
+        """Return the recorded features if there is one for each of these anchor heads.
 
         Raises:
-            RuntimeError: The feature was not seen, or more than once, or is not what the classifier takes.
+            RuntimeError: They were not seen, or too often, or are not what the classifier takes.
         """
         name = type(self).__name__
         if features is None:
@@ -119,12 +128,17 @@ class HeadAdapter:
                 f'{name} is asked for losses outside its loss(), as a part of another head: put SAR in front of the '
                 'type of that head instead'
             )
-        channels = self.anchor_head.semantic_anchors.shape[1]
-        if len(features) != 1 or features[0].shape[1] != channels:
-            shapes = ', '.join(str(tuple(feature.shape)) for feature in features) or 'none'
+        expected = [each.semantic_anchors.shape[1] for each in anchor_heads]
+        if [feature.shape[1] for feature, _ in features] != expected:
+            seen = ', '.join(str(tuple(feature.shape)) for feature, _ in features) or 'none'
+            channels = ' and '.join(f'one of {each} channels' for each in expected)
             raise RuntimeError(
-                f'{name} should see one feature of {channels} channels per step, the input of its classifier '
-                f'`{self.classifier}`, but saw {shapes}: write a HeadAdapter for this head, and pass it to '
-                'with_semantic_anchors()'
+                f'{name} should see a feature per step, {channels}, the input of its classifier `{self.classifier}`, '
+                f'but saw {seen}: write a HeadAdapter for this head, and pass it to with_semantic_anchors()'
             )
-        return self.anchor_head.loss(features[0], target, self.classify)
+        if torch.is_grad_enabled() and not all(with_grad for _, with_grad in features):
+            raise RuntimeError(
+                f'{name} sees its features without gradients: activation checkpointing with use_reentrant=True runs '
+                'the head twice; leave the head out of it, or use the kind that is not reentrant'
+            )
+        return [feature for feature, _ in features]

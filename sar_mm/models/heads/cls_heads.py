@@ -22,9 +22,10 @@ from mmpretrain.structures import label_to_onehot
 from torch import Tensor, nn
 
 from ...checks import check
+from ...registry import MODELS
 from ..anchor_head import SemanticAnchorHead
-from .adapter import HeadAdapter
-from .factory import adapts, register_refusals, register_sar_heads, with_semantic_anchors
+from .adapter import HeadAdapter, Recorded
+from .factory import RefusedHead, adapts, register_refusals, register_sar_heads, with_semantic_anchors
 
 
 class ClsHeadAdapter(HeadAdapter):
@@ -55,10 +56,16 @@ class ClsHeadAdapter(HeadAdapter):
         return losses
 
     def anchor_target(self, data_samples: List) -> Tensor:
-        """Return class probabilities (N, K) under batch augmentations such as mixup, else class indices (N,)."""
+        """Return the shares of the classes (N, K) where there are scores, as mixup makes them, else indices (N,)."""
         if 'gt_score' in data_samples[0]:
-            return torch.stack([sample.gt_score for sample in data_samples]).float()
+            return shares(torch.stack([sample.gt_score for sample in data_samples]))
         return torch.cat([sample.gt_label for sample in data_samples])
+
+
+def shares(score: Tensor) -> Tensor:
+    """Return scores (N, K) as shares that sum to 1; those of an image without a class stay 0, and it is not pulled."""
+    score = score.float().clamp(min=0)
+    return score / score.sum(dim=1, keepdim=True).clamp(min=torch.finfo(score.dtype).tiny)
 
 
 @adapts(LinearClsHead)
@@ -121,8 +128,9 @@ class DeiTClsHeadAdapter(ClsHeadAdapter):
     def classify(self, anchors: Tensor) -> Tensor:
         return (self.layers.head(anchors) + self.layers.head_dist(anchors)) / 2
 
-    def anchor_losses(self, features: List[Tensor], target: Tensor) -> Dict[str, Tensor]:
-        return super().anchor_losses([torch.cat(features)], torch.cat([target] * len(features)))
+    def anchor_losses(self, features: List[Recorded], target: Tensor) -> Dict[str, Tensor]:
+        tokens = self.check_features(features, [self.anchor_head] * 2)
+        return self.anchor_head.loss(torch.cat(tokens), torch.cat([target] * 2), self.classify)
 
 
 @adapts(ConformerHead)
@@ -133,21 +141,19 @@ class ConformerHeadAdapter(ClsHeadAdapter):
     feature = 'inputs of the two classifiers, each with its own anchors'
     branches = ('conv', 'trans')
 
-    def branch_layer(self, branch: str) -> nn.Module:
-        return self.get_submodule(f'{branch}_cls_head')
+    def feature_layers(self) -> List[nn.Module]:
+        return [self.conv_cls_head, self.trans_cls_head]
 
     def build_anchor_head(self, options: dict) -> nn.ModuleDict:
-        return nn.ModuleDict(
-            {branch: self.build_anchors_of(self.branch_layer(branch), options) for branch in self.branches}
-        )
+        anchor_heads = [self.build_anchors_of(layer, options) for layer in self.feature_layers()]
+        return nn.ModuleDict(zip(self.branches, anchor_heads))
 
-    def feature_layers(self) -> List[nn.Module]:
-        return [self.branch_layer(branch) for branch in self.branches]
-
-    def anchor_losses(self, features: List[Tensor], target: Tensor) -> Dict[str, Tensor]:
+    def anchor_losses(self, features: List[Recorded], target: Tensor) -> Dict[str, Tensor]:
+        anchor_heads = list(self.anchor_head.values())
+        features = self.check_features(features, anchor_heads)
         losses = {}
-        for branch, feature in zip(self.branches, features):
-            branch_losses = self.anchor_head[branch].loss(feature, target, self.branch_layer(branch))
+        for branch, anchor_head, feature, layer in zip(self.branches, anchor_heads, features, self.feature_layers()):
+            branch_losses = anchor_head.loss(feature, target, layer)
             losses.update({f'{branch}_{name}': value for name, value in branch_losses.items()})
         return losses
 
@@ -177,12 +183,9 @@ class MultiLabelAdapter(ClsHeadAdapter):
 
     def anchor_target(self, data_samples: List) -> Tensor:
         if 'gt_score' in data_samples[0]:
-            present = torch.stack([sample.gt_score for sample in data_samples]).float()
-        else:
-            num_classes = len(self.anchor_head.semantic_anchors)
-            present = torch.stack([label_to_onehot(sample.gt_label, num_classes) for sample in data_samples]).float()
-        # An image of no class stays a row of zeros, which is not pulled.
-        return present / present.sum(dim=1, keepdim=True).clamp(min=torch.finfo(present.dtype).tiny)
+            return super().anchor_target(data_samples)
+        num_classes = len(self.anchor_head.semantic_anchors)
+        return shares(torch.stack([label_to_onehot(sample.gt_label, num_classes) for sample in data_samples]))
 
 
 @adapts(MultiLabelLinearClsHead)
@@ -219,15 +222,16 @@ class MultiTaskHeadAdapter:
 
     @staticmethod
     def _with_anchors(head: Union[dict, nn.Module]) -> Union[dict, nn.Module]:
-        if isinstance(head, nn.Module):
-            return head
-        kind = head['type']
-        if isinstance(kind, str):
-            name = kind.split('.')[-1]
-            kind = name if name.startswith('SAR') else f'SAR{name}'
-        elif not issubclass(kind, HeadAdapter):
-            kind = with_semantic_anchors(kind)
-        return {**head, 'type': kind}
+        is_built = isinstance(head, nn.Module)
+        kind = type(head) if is_built else head['type']
+        head_class = MMPRETRAIN_MODELS.get(kind) if isinstance(kind, str) else kind
+        if head_class is None or issubclass(head_class, (HeadAdapter, MultiTaskHeadAdapter)):
+            return head  # of an unknown type the registry complains
+        if is_built:
+            raise TypeError(f'SARMultiTaskHead takes configs of stock heads, or SAR heads, but got a {kind.__name__}')
+        registered = MODELS.module_dict.get(f'SAR{head_class.__name__}')
+        is_same = registered is not None and issubclass(registered, (head_class, RefusedHead))
+        return {**head, 'type': registered if is_same else with_semantic_anchors(head_class)}
 
     def loss(self, feats, data_samples: List, **kwargs) -> Dict[str, Tensor]:
         losses = super().loss(feats, data_samples, **kwargs)
@@ -236,7 +240,7 @@ class MultiTaskHeadAdapter:
             # there in every step.
             if isinstance(head, HeadAdapter) and not any(task in sample for sample in data_samples):
                 anchors = [m.semantic_anchors for m in head.anchor_head.modules() if isinstance(m, SemanticAnchorHead)]
-                features = [each.new_zeros(0, each.shape[1]) for each in anchors]
+                features = [(each.new_zeros(0, each.shape[1]), True) for each in anchors]
                 idle = head.anchor_losses(features, anchors[0].new_zeros(0, dtype=torch.long))
                 losses.update({f'{task}_{name}': value for name, value in idle.items()})
         return losses

@@ -42,8 +42,13 @@ class DecodeHeadAdapter(HeadAdapter):
 
     def loss_by_feat(self, seg_logits, batch_data_samples: List) -> Dict[str, Tensor]:
         losses = super().loss_by_feat(seg_logits, batch_data_samples)
-        losses.update(self.anchor_losses(self._features, stack_labels(batch_data_samples)[:, 0]))
+        losses.update(self.anchor_losses(self._features, self.labels_of(batch_data_samples)[:, 0]))
         return losses
+
+    def labels_of(self, batch_data_samples: List) -> Tensor:
+        """Return the head's own view of the label maps, (N, 1, H, W)."""
+        labels = self._stack_batch_gt(batch_data_samples)
+        return labels[0] if isinstance(labels, tuple) else labels  # PIDHead has edges, too
 
 
 @adapts(IterativeDecodeHead)
@@ -71,15 +76,10 @@ class PointHeadAdapter(DecodeHeadAdapter):
 
     def loss_by_feat(self, point_logits: Tensor, points: Tensor, batch_data_samples: List) -> Dict[str, Tensor]:
         losses = super(DecodeHeadAdapter, self).loss_by_feat(point_logits, points, batch_data_samples)
-        labels = stack_labels(batch_data_samples).float()
+        labels = self.labels_of(batch_data_samples).float()
         labels = point_head.point_sample(labels, points, mode='nearest', align_corners=self.align_corners)
         losses.update(self.anchor_losses(self._features, labels[:, 0].long()))
         return losses
-
-
-def stack_labels(batch_data_samples: List) -> Tensor:
-    """Return the label maps of a batch, (N, 1, H, W)."""
-    return torch.stack([sample.gt_sem_seg.data for sample in batch_data_samples])
 
 
 _MASK_QUERIES = (

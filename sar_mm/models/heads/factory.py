@@ -5,6 +5,7 @@ from typing import Callable, Dict, Iterable, List, Optional, Union
 from mmengine.registry import Registry
 
 from ...registry import MODELS
+from .adapter import HeadAdapter
 
 # The adapter of a stock head and of those derived from it, or the reason why there is none.
 _ADAPTERS: Dict[type, Union[type, str]] = {}
@@ -45,8 +46,10 @@ def with_semantic_anchors(head_class: type, adapter: Optional[type] = None) -> t
         from sar_mm.registry import MODELS
         from sar_mm.models import with_semantic_anchors
 
-        MODELS.register_module(module=with_semantic_anchors(MyHead), name='SARMyHead')
+        SARMyHead = MODELS.register_module(module=with_semantic_anchors(MyHead))
     """
+    if issubclass(head_class, HeadAdapter):
+        raise TypeError(f'{head_class.__name__} has semantic anchors already')
     if adapter is None:
         adapter = next((_ADAPTERS[base] for base in head_class.__mro__ if base in _ADAPTERS), None)
     if adapter is None:

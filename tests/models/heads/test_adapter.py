@@ -320,7 +320,9 @@ def test_loss__feature_of_other_channels(fcn, make_seg_samples):
             return self.conv_seg(feature)
 
     head = with_semantic_anchors(WideHead)(**options)
-    with pytest.raises(RuntimeError, match=r'SARWideHead .* 16 channels .* saw \(2, 32, 16, 16\): write a HeadAdapter'):
+    with pytest.raises(
+        RuntimeError, match=r'SARWideHead .* 16 channels, .* saw \(2, 32, 16, 16\): write a HeadAdapter'
+    ):
         head.loss(feats, make_seg_samples(), None)
 
 
@@ -346,3 +348,47 @@ def test_construction__classifier_is_no_linear_layer(fcn):
 
     with pytest.raises(TypeError, match='classifier of SARDeepHead is a Sequential, .*: write a HeadAdapter'):
         with_semantic_anchors(DeepHead)(**options)
+
+
+def test_construction__stock_constructor_initialises_weights(fcn):
+    FCNHead, options, _ = fcn
+
+    class EagerHead(FCNHead):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.init_weights()
+
+    assert with_semantic_anchors(EagerHead)(**options).anchor_head.semantic_anchors.shape == (5, 16)
+
+
+def test_loss__labels_are_the_heads_own_view(fcn, make_seg_samples, open_gate):
+    FCNHead, options, feats = fcn
+
+    class MergingHead(FCNHead):
+        def _stack_batch_gt(self, batch_data_samples):
+            return super()._stack_batch_gt(batch_data_samples).clamp(max=1)
+
+    head = with_semantic_anchors(MergingHead)(**dict(options, num_classes=2))
+    open_gate(head)
+    losses = head.loss(feats, make_seg_samples(labels=(3, 4)), None)
+    feature = head._forward_feature(feats).detach()
+    squares = (feature - head.anchor_head.semantic_anchors[1].view(1, -1, 1, 1)).square().mean()
+    torch.testing.assert_close(losses['loss_pull'].detach(), 0.1 * squares)
+
+
+@pytest.mark.parametrize('use_reentrant', [True, False])
+def test_loss__activation_checkpointing(fcn, make_seg_samples, open_gate, use_reentrant):
+    FCNHead, options, feats = fcn
+    head = with_semantic_anchors(FCNHead)(**options)
+    open_gate(head)
+    forward = head.forward
+    feats = (feats[0].requires_grad_(),)
+    head.forward = lambda inputs: torch.utils.checkpoint.checkpoint(
+        forward, inputs[0][None], use_reentrant=use_reentrant
+    )
+    if use_reentrant:
+        with pytest.raises(RuntimeError, match='SARFCNHead sees its features without gradients: .*use_reentrant'):
+            head.loss(feats, make_seg_samples(), None)
+    else:
+        head.loss(feats, make_seg_samples(), None)['loss_pull'].backward()
+        assert feats[0].grad.abs().sum() > 0

@@ -15,7 +15,7 @@ from mmpretrain.registry import MODELS  # noqa: E402
 from mmpretrain.structures import DataSample, MultiTaskDataSample  # noqa: E402
 
 from sar_mm.models import SemanticAnchorHead  # noqa: E402
-from sar_mm.models.heads import cls_heads  # noqa: E402
+from sar_mm.models.heads import HeadAdapter, cls_heads, with_semantic_anchors  # noqa: E402
 
 OPTIONS = dict(
     ArcFaceClsHead=dict(in_channels=6),
@@ -224,7 +224,37 @@ def test_linear__scores_may_be_integers(open_all):
     assert all(torch.equal(value, logs[1][key]) for key, value in logs[0].items())
 
 
+@pytest.mark.parametrize('name', MULTI_LABEL)
+def test_multi_label__unknown_classes_and_weights(name, open_all):
+    scores = torch.tensor([[1.0, -1, 0, 0]] * 3 + [[0.5, 0, 1.5, 0]] * 2 + [[0.0, 0, 0, 0]])
+    same = torch.tensor([[1.0, 0, 0, 0]] * 3 + [[0.25, 0, 0.75, 0]] * 2 + [[0.0, 0, 0, 0]])
+    logs = [build(name, sar=True).loss(features(name), soft(each)) for each in (scores, same)]
+    torch.testing.assert_close(logs[0]['loss_pull'], logs[1]['loss_pull'])
+    assert logs[0]['loss_pull'] > 0
+
+
 # ----- What is special about some
+
+
+def test_stacked__without_dropout(open_all):
+    head = build('StackedLinearClsHead', sar=True, dropout_rate=0.0).train()
+    with seen_by(head.layers[-1].fc) as seen:
+        losses = head.loss(features('StackedLinearClsHead'), hard())
+    squares = (seen[0] - head.anchor_head.semantic_anchors[LABELS]).square().mean()
+    torch.testing.assert_close(losses['loss_pull'].detach(), 0.1 * squares)
+
+
+@pytest.mark.parametrize('name', ['ConformerHead', 'DeiTClsHead'])
+def test_branches__a_head_that_hides_its_features(name):
+    class Odd(getattr(stock_heads, name)):
+        def loss(self, feats, data_samples):
+            return dict(loss=feats[0][0].sum())
+
+    head = with_semantic_anchors(Odd)(num_classes=4, **OPTIONS[name])
+    with pytest.raises(
+        RuntimeError, match='SAROdd should see a feature per step, one of 6 channels and one of .* saw none'
+    ):
+        head.loss(features(name), hard())
 
 
 def test_deit__both_tokens_have_the_same_anchors(open_all):
@@ -334,6 +364,37 @@ def test_multi_task__absent_task_keeps_keys_and_parameters(open_all):
     assert losses['colour_loss_anchor'] > 0 and losses['colour_anchor_gate'] == 1
     sum(value for key, value in losses.items() if 'loss' in key).backward()
     assert [key for key, parameter in head.named_parameters() if parameter.grad is None] == []
+
+
+def test_multi_task__partly_labelled_batch(open_all):
+    head = multi_task()
+    feats = features('LinearClsHead')
+    samples = [MultiTaskDataSample() for _ in LABELS]
+    for sample in samples[:4]:
+        sample.set_field(DataSample().set_gt_label(1), 'shape')
+    samples[2].set_field(DataSample().set_gt_label(2), 'colour')
+    losses = head.loss(feats, samples)
+    anchors = head.task_heads['colour'].anchor_head.semantic_anchors
+    expected = 0.1 * (feats[0][2].detach() - anchors[2]).square().mean()
+    torch.testing.assert_close(losses['colour_loss_pull'].detach(), expected)
+    assert losses['shape_loss_pull'] > 0 and losses['size_loss_pull'] == 0
+
+
+def test_multi_task__own_and_built_sub_heads():
+    class MyHead(stock_heads.LinearClsHead):
+        pass
+
+    MODELS.register_module(module=MyHead, name='MyTaskHead', force=True)
+    built = cls_heads.SARLinearClsHead(num_classes=3, in_channels=6)
+    tasks = dict(
+        own=dict(type='MyTaskHead', num_classes=2), sar=dict(type='SARLinearClsHead', num_classes=2), built=built
+    )
+    head = cls_heads.SARMultiTaskHead(task_heads=tasks, in_channels=6)
+    assert isinstance(head.task_heads['own'], MyHead)
+    assert all(isinstance(sub, HeadAdapter) for sub in head.task_heads.values())
+    assert head.task_heads['built'] is built
+    with pytest.raises(TypeError, match='configs of stock heads, or SAR heads, but got a LinearClsHead'):
+        cls_heads.SARMultiTaskHead(task_heads=dict(a=stock_heads.LinearClsHead(num_classes=3, in_channels=6)))
 
 
 def test_multi_task__sub_head_without_classes():

@@ -1,5 +1,6 @@
 """SAR versions of mmseg's heads, fed with features directly."""
 
+import copy
 import importlib.util
 from contextlib import contextmanager
 from pathlib import Path
@@ -262,6 +263,17 @@ def test_knet__classifier_of_the_first_head_is_refined(make_seg_samples):
         *features('IterativeDecodeHead'), make_seg_samples(), None
     )
     assert losses['loss_anchor'] > 0
+
+
+def test_knet__feature_lies_before_the_dropout_also_in_a_copy(make_seg_samples, open_gate):
+    part = dict(OPTIONS['IterativeDecodeHead']['kernel_generate_head'], dropout_ratio=0.5)
+    head = build('IterativeDecodeHead', sar=True, kernel_generate_head=part).train()
+    open_gate(head)
+    for each in (head, copy.deepcopy(head)):
+        with seen_by(each.kernel_generate_head.dropout) as seen:
+            losses = each.loss(*features('IterativeDecodeHead'), make_seg_samples(), None)
+        expected = pull_by_hand(each, seen[0], make_seg_samples(), 255)
+        torch.testing.assert_close(losses['loss_pull'].detach(), 0.1 * expected)
 
 
 def test_knet__sar_on_a_part_only(make_seg_samples):

@@ -110,6 +110,11 @@ def test_with_semantic_anchors__users_head_in_one_line(fcn, make_seg_samples, ad
     assert losses['loss_anchor'] > 0.5
 
 
+def test_with_semantic_anchors__of_a_sar_head(fcn):
+    with pytest.raises(TypeError, match='SARFCNHead has semantic anchors already'):
+        with_semantic_anchors(with_semantic_anchors(fcn[0]))
+
+
 @pytest.mark.parametrize('head_class', [torch.nn.Linear, dict])
 def test_with_semantic_anchors__unknown_class(head_class):
     with pytest.raises(TypeError, match=rf'of {head_class.__name__}: derive .* HeadAdapter'):
