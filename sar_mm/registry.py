@@ -2,6 +2,9 @@
 
 from typing import Callable, Optional
 
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
@@ -33,6 +36,11 @@ def build_anchors(cfg: dict, registry: Registry) -> Callable:
 
 
 MODELS = PluginRegistry('model', parent=MMENGINE_MODELS, scope='sar_mm', locations=['sar_mm.models'])
+DATASETS = PluginRegistry('dataset', parent=MMENGINE_DATASETS, scope='sar_mm', locations=['sar_mm.datasets'])
+DATA_SAMPLERS = PluginRegistry(
+    'data sampler', parent=MMENGINE_DATA_SAMPLERS, scope='sar_mm', locations=['sar_mm.datasets']
+)
+HOOKS = PluginRegistry('hook', parent=MMENGINE_HOOKS, scope='sar_mm', locations=['sar_mm.engine.hooks'])
 METRICS = PluginRegistry('metric', parent=MMENGINE_METRICS, scope='sar_mm', locations=['sar_mm.evaluation'])
 # Anchors are no OpenMMLab models, and no host library has any: a registry of their own, looked up without scopes.
 ANCHORS = Registry('anchors', build_func=build_anchors, scope='sar_mm', locations=['sar_mm.anchors'])

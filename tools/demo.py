@@ -9,8 +9,6 @@ the table shows mean and standard deviation.
 
 import argparse
 import json
-import os
-import re
 import statistics
 import subprocess
 import sys
@@ -20,6 +18,8 @@ from typing import Dict, List
 
 from prettytable import PrettyTable
 
+from sar_mm.engine.run_tool import run_tool
+
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = {
     'Classification': 'resnet18_1xb64-300iter_digits-lt',
@@ -27,34 +27,6 @@ TASKS = {
 }
 # The digits by the number of training images or scenes: 0 is the most frequent, 9 the rarest.
 GROUPS = {'many (0-3)': range(0, 4), 'medium (4-6)': range(4, 7), 'rare (7-9)': range(7, 10)}
-PROGRESS = re.compile(r'Iter\(train\)\s*\[\s*(\d+)/(\d+)\].*?\bloss: ([\d.]+|nan)')
-
-
-def run_tool(command: List[str], log: Path, label: str) -> float:
-    """Run a tool with its output in ``log`` and its progress on the screen; return the seconds it took."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    start = time.perf_counter()
-    # More threads slow models this small down, and so do threads that spin while they wait on a busy machine.
-    threads = dict(OMP_NUM_THREADS='2', OMP_WAIT_POLICY='passive')
-    environment = {**threads, **os.environ, 'PYTHONUNBUFFERED': '1'}
-    is_terminal = sys.stdout.isatty()
-    print(f'{label} ...', end='' if is_terminal else '\n', flush=True)
-    with log.open('w') as out, subprocess.Popen(
-        [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    ) as process:
-        for line in process.stdout:
-            out.write(line)
-            progress = PROGRESS.search(line)
-            if progress and is_terminal:
-                print(f'\r{label} ... {progress[1]}/{progress[2]}, loss {progress[3]} ', end='', flush=True)
-    seconds = time.perf_counter() - start
-    if process.returncode:
-        print(f'\n{" ".join(command)} failed; the end of {log}:\n')
-        print('\n'.join(log.read_text().splitlines()[-15:]))
-        sys.exit(process.returncode)
-    clear = '\r\033[K' if is_terminal else ''
-    print(f'{clear}{label} ... {seconds:.0f} s', flush=True)
-    return seconds
 
 
 def read_scores(work_dir: Path) -> Dict[str, float]:

@@ -1,5 +1,6 @@
 from .base import PredefinedAnchors
 from .embedding import EmbeddingAnchors
+from .equiangular import EquiangularAnchors
 from .gaussian import GaussianAnchors
 from .orthogonal import OrthogonalAnchors
 from .separated import SeparatedAnchors
@@ -7,6 +8,7 @@ from .simplex_etf import SimplexETFAnchors
 
 __all__ = [
     'EmbeddingAnchors',
+    'EquiangularAnchors',
     'GaussianAnchors',
     'OrthogonalAnchors',
     'PredefinedAnchors',

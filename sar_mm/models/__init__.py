@@ -1,5 +1,14 @@
 from .anchor_head import SemanticAnchorHead
+from .backbones import CIFARResNet
 from .heads import with_semantic_anchors
-from .losses import SARLoss
+from .losses import ClassBalancedLoss, LDAMLoss, LogitAdjustedLoss, SARLoss
 
-__all__ = ['SARLoss', 'SemanticAnchorHead', 'with_semantic_anchors']
+__all__ = [
+    'CIFARResNet',
+    'ClassBalancedLoss',
+    'LDAMLoss',
+    'LogitAdjustedLoss',
+    'SARLoss',
+    'SemanticAnchorHead',
+    'with_semantic_anchors',
+]

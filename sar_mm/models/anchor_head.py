@@ -24,6 +24,8 @@ class SemanticAnchorHead(nn.Module):
         momentum: Share of the old semantic anchors in their moving average.
         gate: Features are pulled, and the average moves, once every anchor is classified right with a probability
             above this one.
+        gate_per_class: Open the gate of a class once its own anchor is classified so, whatever the others do: with
+            many classes one stubborn anchor would switch off all.
         ignore_index: Label that is not pulled. None: none but those outside [0, K).
         seed: Seed of the projector's weights. Not the anchors' default: the same random stream should not make both.
 
@@ -48,6 +50,7 @@ class SemanticAnchorHead(nn.Module):
         loss: dict = dict(type='SARLoss'),
         momentum: float = 0.999,
         gate: float = 0.8,
+        gate_per_class: bool = False,
         ignore_index: Optional[int] = 255,
         seed: int = 1,
     ) -> None:
@@ -60,12 +63,15 @@ class SemanticAnchorHead(nn.Module):
         check_integer('seed', seed, minimum=0)
         self.momentum = momentum
         self.gate = gate
+        self.gate_per_class = gate_per_class
         self.ignore_index = ignore_index
         self.loss_module = MODELS.build(loss)
         self.register_buffer('anchors', ANCHORS.build(anchors)(num_classes, channels))
         self.projector = AnchorProjector(self.anchors.shape[1], channels, seed)
         self.register_buffer('semantic_anchors', torch.zeros(num_classes, channels, device='cpu'))
-        self.register_buffer('initialized', torch.zeros((), dtype=torch.bool, device='cpu'))
+        self.register_buffer(
+            'initialized', torch.zeros(num_classes if gate_per_class else (), dtype=torch.bool, device='cpu')
+        )
 
     def loss(self, feature: Tensor, target: Tensor, classify: Callable[[Tensor], Tensor]) -> Dict[str, Tensor]:
         """Advance the anchors by one training step and return its losses.
@@ -78,30 +84,32 @@ class SemanticAnchorHead(nn.Module):
             classify: The task classifier without dropout, (K, C) -> logits (K, K).
 
         Returns:
-            ``loss_anchor`` and ``loss_pull``, and for the log ``anchor_acc`` (share of anchors classified right),
-            ``anchor_conf`` (the smallest probability that an anchor has for its class), ``anchor_gate`` (1.0 where
-            the gate is open), ``anchor_cos`` and ``anchor_cos_mean`` (largest and mean pairwise cosine of the
-            semantic anchors).
+            ``loss_anchor``, ``loss_pull`` and, if it has a weight, ``loss_separation``; and for the log ``anchor_acc``
+            (share of anchors classified right), ``anchor_conf`` (the smallest probability that an anchor has for its
+            class), ``anchor_gate`` (1.0 where the gate is open; of gates per class, the share that is), ``anchor_cos``
+            and ``anchor_cos_mean`` (largest and mean pairwise cosine of the semantic anchors).
         """
         with torch.autocast(feature.device.type, enabled=False):
             embedded = self.projector(self.anchors)
             logits = classify(embedded).float()
             is_open = anchors_confident(logits.detach(), self.gate)
+            if not self.gate_per_class:
+                is_open = is_open.all()
             semantic_anchors = self._average(embedded.detach(), is_open)
             if feature.dim() == 4 and target.dim() == 3:
                 target = nearest_labels(target, feature.shape[2:])
             gate = is_open.float()
-            losses = self.loss_module(logits, feature, target, semantic_anchors, gate, self.ignore_index)
-            losses.update(self._statistics(logits.detach(), semantic_anchors), anchor_gate=gate)
+            losses = self.loss_module(logits, embedded, feature, target, semantic_anchors, gate, self.ignore_index)
+            losses.update(self._statistics(logits.detach(), semantic_anchors), anchor_gate=gate.mean())
         return losses
 
     @torch.no_grad()
     def _average(self, embedded: Tensor, is_open: Tensor) -> Tensor:
         """Return the semantic anchors after this step, and keep them."""
-        momentum = self.momentum * self.initialized
+        momentum = self.momentum * self.initialized.view(-1, 1)
         average = momentum * self.semantic_anchors + (1 - momentum) * embedded
         # A new tensor for the loss: the buffer may change again before the backward pass.
-        average = torch.where(is_open, average, self.semantic_anchors)
+        average = torch.where(is_open.view(-1, 1), average, self.semantic_anchors)
         self.semantic_anchors.copy_(average)
         self.initialized.logical_or_(is_open)
         return average

@@ -24,15 +24,15 @@ def anchor_cross_entropy(logits: Tensor, confidence: float = 0.9) -> Tensor:
 
 
 def anchors_confident(logits: Tensor, threshold: float) -> Tensor:
-    """Tell whether every anchor is classified right, and with a probability above ``threshold``.
+    """Tell which anchors are classified right, and with a probability above ``threshold``.
 
     Args:
         logits: (K, K), row k the task classifier's answer to the anchor of class k.
         threshold: The probability to exceed.
 
     Returns:
-        A boolean scalar tensor.
+        A boolean tensor, (K,).
     """
     own = torch.arange(len(logits), device=logits.device)
     probability = logits.softmax(dim=1).diagonal()
-    return ((logits.argmax(dim=1) == own) & (probability > threshold)).all()
+    return (logits.argmax(dim=1) == own) & (probability > threshold)

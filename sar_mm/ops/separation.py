@@ -14,8 +14,27 @@ def pairwise_cosine(anchors: Tensor) -> Tuple[Tensor, Tensor]:
     Returns:
         Two scalars.
     """
-    unit = F.normalize(anchors, dim=1)
-    cosine = unit @ unit.t()
-    same = torch.eye(len(anchors), dtype=torch.bool, device=anchors.device)
+    cosine, same = _cosines(anchors)
     pairs = len(anchors) * (len(anchors) - 1)
     return cosine.masked_fill(same, -1).max(), cosine.masked_fill(same, 0).sum() / pairs
+
+
+def separation_loss(anchors: Tensor, margin: float = 0.0) -> Tensor:
+    """Penalise pairs of anchors that lie closer than a margin: ``mean over j != k of relu(cos(A_j, A_k) - margin)^2``.
+
+    Args:
+        anchors: A, (K, C).
+        margin: The cosine that is allowed.
+
+    Returns:
+        A scalar.
+    """
+    cosine, same = _cosines(anchors)
+    pairs = len(anchors) * (len(anchors) - 1)
+    return (cosine - margin).relu().square().masked_fill(same, 0).sum() / pairs
+
+
+def _cosines(anchors: Tensor) -> Tuple[Tensor, Tensor]:
+    """Return all cosines, (K, K), and where an anchor meets itself."""
+    unit = F.normalize(anchors, dim=1)
+    return unit @ unit.t(), torch.eye(len(anchors), dtype=torch.bool, device=anchors.device)

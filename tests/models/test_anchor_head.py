@@ -433,3 +433,57 @@ def test_anchor_head__names_a_wrong_argument(name, value):
 def test_anchor_head__names_wrong_anchors(anchors, match):
     with pytest.raises(ValueError, match=match):
         make_head(anchors=anchors)
+
+
+# ----- Gate per class
+
+
+def partly(anchors, right=(0, 2)):
+    """Answer with the right class to some anchors only, in the graph."""
+    answers = [k if k in right else (k + 1) % K for k in range(K)]
+    return 10 * torch.eye(K)[answers] + 0 * anchors.sum()
+
+
+def test_anchor_head__gate_per_class():
+    head = make_head(momentum=0.75, gate_per_class=True)
+    feature, target = make_batch('classification', labels=tuple(range(K)))
+    feature.requires_grad_()
+    embedded = head.projector(head.anchors).detach()
+    losses = head.loss(feature, target, partly)
+    assert losses['anchor_gate'].item() == pytest.approx(2 / K)
+    expected = torch.zeros(K, C)
+    expected[[0, 2]] = embedded[[0, 2]]
+    assert torch.equal(head.semantic_anchors, expected)
+    assert head.initialized.tolist() == [k in (0, 2) for k in range(K)]
+    squares = sum((row - embedded[label]).square().sum() for row, label in zip(feature, target) if label in (0, 2))
+    torch.testing.assert_close(losses['loss_pull'], 0.1 * squares / (C * len(target)))
+
+    # Later the others open for the first time, while these two are averaged.
+    with torch.no_grad():
+        head.projector[7].bias.add_(0.5)
+    second = head.projector(head.anchors).detach()
+    head.loss(feature, target, lambda anchors: partly(anchors, right=range(K)))
+    expected = second.clone()
+    expected[[0, 2]] = 0.75 * embedded[[0, 2]] + 0.25 * second[[0, 2]]
+    torch.testing.assert_close(head.semantic_anchors, expected)
+    assert head.initialized.all()
+
+
+def test_anchor_head__gate_per_class_equals_one_gate_when_all_are_open():
+    feature, target = make_batch('segmentation', labels=(0, 1, 2, 255))
+    logs = []
+    for gate_per_class in (False, True):
+        head = make_head(gate_per_class=gate_per_class)
+        logs.append(head.loss(feature, target, lambda anchors: partly(anchors, right=range(K))))
+    assert list(logs[0]) == list(logs[1])
+    for name, value in logs[0].items():
+        torch.testing.assert_close(logs[1][name], value)
+
+
+def test_anchor_head__separation_penalty_reaches_the_projector():
+    head = make_head(loss=dict(type='SARLoss', separation_weight=1.0, separation_margin=0.1))
+    feature, target = make_batch('classification')
+    losses = head.loss(feature, target, closed)
+    assert losses['loss_separation'] > 0
+    losses['loss_separation'].backward()
+    assert head.projector[6].weight.grad.abs().sum() > 0

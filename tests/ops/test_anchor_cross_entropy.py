@@ -135,5 +135,12 @@ def test_anchor_cross_entropy__does_not_hide_nan():
 )
 def test_anchors_confident__equals_table(logits, threshold, expected):
     found = anchors_confident(torch.tensor(logits), threshold)
-    assert found.dtype == torch.bool and found.shape == ()
-    assert found.item() is expected
+    assert found.dtype == torch.bool and found.shape == (len(logits),)
+    assert found.all().item() is expected
+
+
+def test_anchors_confident__tells_of_each_anchor():
+    # Right and sure; right but unsure; wrong.
+    logits = torch.tensor([[9.0, 0.0, 0.0], [0.0, math.log(2), 0.0], [9.0, 0.0, 0.0]])
+    assert anchors_confident(logits, 0.8).tolist() == [True, False, False]
+    assert anchors_confident(logits, 0.45).tolist() == [True, True, False]

@@ -186,3 +186,65 @@ def test_nearest_labels__keeps_every_label(dtype):
 def test_nearest_labels__keeps_negative_and_large_labels():
     labels = torch.tensor([[[-1, -100], [65535, 2**24 - 1]]])
     assert torch.equal(nearest_labels(labels, (2, 4)), labels.repeat_interleave(2, dim=2))
+
+
+def weighted_by_loops(feature, target, anchors, ignore_index, gate, class_balanced):
+    """The pull in float64 with loops: features (N, C), and rows of probabilities or labels."""
+    rows = []
+    for vector, label in zip(feature.double(), target):
+        if torch.is_tensor(label) and label.dim():
+            masses = label.double()
+        else:
+            masses = torch.zeros(len(anchors), dtype=torch.float64)
+            if 0 <= label < len(anchors) and label != ignore_index:
+                masses[label] = 1
+        if masses.sum() > 0:
+            distance = (vector - masses @ anchors.double()).square().mean()
+            is_open = all(gate is None or gate[k] for k in range(len(anchors)) if masses[k] > 0)
+            rows.append((distance * is_open, masses))
+    if not class_balanced:
+        return sum(distance for distance, _ in rows) / max(len(rows), 1)
+    means = []
+    for k in range(len(anchors)):
+        mass = sum(masses[k] for _, masses in rows)
+        if mass > 0:
+            means.append(sum(distance * masses[k] for distance, masses in rows) / mass)
+    return sum(means) / max(len(means), 1)
+
+
+@pytest.mark.parametrize('class_balanced', [False, True])
+@pytest.mark.parametrize('gate', [None, [1, 0, 1, 1, 0]])
+@pytest.mark.parametrize('kind', ['rows', 'maps', 'soft', 'nothing'])
+def test_pull_loss__gate_and_class_balance(kind, gate, class_balanced):
+    labels = [255] if kind == 'nothing' else [0, 0, 0, 0, 1, 2, 3, 255, 7]
+    feature, target, anchors = make((2, 6, 4, 5) if kind == 'maps' else (30, 6), 5, labels)
+    rows, goals = feature, target
+    if kind == 'maps':
+        rows, goals = feature.permute(0, 2, 3, 1).reshape(-1, 6), target.flatten()
+    if kind == 'soft':
+        target = torch.rand(30, 5, generator=torch.Generator().manual_seed(1)).relu() * F.one_hot(target % 5, 5)
+        target[:10, 2] += 0.3
+        target[11] = 0
+        goals = target
+    feature.requires_grad_()
+    gates = None if gate is None else torch.tensor(gate).float()
+    loss = pull_loss(feature, target, anchors, 255, gates, class_balanced)
+    expected = weighted_by_loops(rows, goals, anchors, 255, gate, class_balanced)
+    assert loss.item() == pytest.approx(float(expected), rel=1e-5)
+    assert (loss.item() == 0) == (kind == 'nothing')
+    loss.backward()
+    assert feature.grad.isfinite().all()
+
+
+def test_pull_loss__class_balance_makes_rare_classes_pull_as_hard():
+    target = torch.tensor([0] * 99 + [1])
+    anchors = torch.tensor([[0.0], [0.0]])
+    feature = torch.ones(100, 1, requires_grad=True)
+    pull_loss(feature, target, anchors, class_balanced=True).backward()
+    assert feature.grad[:99].sum().item() == pytest.approx(feature.grad[99].item()) == pytest.approx(1.0)
+
+
+def test_pull_loss__points():
+    feature, target, anchors = make((2, 6, 4, 5), 5, [0, 1, 2, 3, 4, 255])
+    expected = pull_loss(feature, target, anchors, 255)
+    torch.testing.assert_close(pull_loss(feature.flatten(2), target.flatten(1), anchors, 255), expected)

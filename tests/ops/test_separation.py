@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import sar_mm  # noqa: F401
-from sar_mm.ops import pairwise_cosine
+from sar_mm.ops import pairwise_cosine, separation_loss
 
 
 def cosines_by_loops(anchors):
@@ -45,3 +45,23 @@ def test_pairwise_cosine__equals_loops(num_classes, zero, offset):
 def test_pairwise_cosine__equals_hand_computed(anchors, largest, mean):
     found = pairwise_cosine(torch.tensor(anchors))
     assert [value.item() for value in found] == pytest.approx([largest, mean], abs=1e-6)
+
+
+@pytest.mark.parametrize('margin', [-0.5, 0.0, 0.3])
+def test_separation_loss__equals_loops(margin):
+    anchors = torch.randn(5, 4, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    loss = separation_loss(anchors, margin)
+    total = 0
+    for i in range(5):
+        for j in range(5):
+            if i != j:
+                cosine = (anchors[i] @ anchors[j]) / (anchors[i].norm() * anchors[j].norm())
+                total = total + (cosine - margin).clamp(min=0) ** 2 / 20
+    assert loss.item() == pytest.approx(total.item(), rel=1e-5)
+    expected = torch.autograd.grad(total, anchors)[0]
+    torch.testing.assert_close(torch.autograd.grad(loss, anchors)[0], expected, atol=1e-6, rtol=1e-4)
+    assert expected.abs().sum() > 0
+
+
+def test_separation_loss__nothing_within_the_margin():
+    assert separation_loss(torch.eye(4), 0.0) == 0

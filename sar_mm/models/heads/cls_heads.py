@@ -26,6 +26,7 @@ from ...registry import MODELS
 from ..anchor_head import SemanticAnchorHead
 from .adapter import HeadAdapter, Recorded
 from .factory import RefusedHead, adapts, register_refusals, register_sar_heads, with_semantic_anchors
+from .normed_linear import NormedLinearClsHead  # noqa: F401
 
 
 class ClsHeadAdapter(HeadAdapter):
@@ -302,3 +303,4 @@ __all__ = register_sar_heads(
     MMPRETRAIN_MODELS,
     globals(),
 )
+__all__ += register_sar_heads(('NormedLinearClsHead',), MODELS, globals())

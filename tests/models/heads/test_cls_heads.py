@@ -26,6 +26,7 @@ OPTIONS = dict(
     LeViTClsHead=dict(in_channels=6, distillation=False),
     LinearClsHead=dict(in_channels=6),
     MultiLabelLinearClsHead=dict(in_channels=6),
+    NormedLinearClsHead=dict(in_channels=6),
     StackedLinearClsHead=dict(in_channels=10, mid_channels=[8, 6], dropout_rate=0.5),
     VigClsHead=dict(in_channels=10, hidden_dim=6, dropout=0.5),
     VisionTransformerClsHead=dict(in_channels=6),
@@ -42,6 +43,7 @@ FEATURE = dict(
     LeViTClsHead=lambda head: head.head.linear,
     LinearClsHead=lambda head: head.fc,
     MultiLabelLinearClsHead=lambda head: head.fc,
+    NormedLinearClsHead=lambda head: head.fc,
     StackedLinearClsHead=lambda head: head.layers[1].dropout,
     VigClsHead=lambda head: head.drop,
     VisionTransformerClsHead=lambda head: head.layers.head,
@@ -50,8 +52,8 @@ FEATURE = dict(
 
 def build(name, sar, **options):
     torch.manual_seed(0)
-    module = cls_heads if sar else stock_heads
-    return getattr(module, f'SAR{name}' if sar else name)(num_classes=4, **{**OPTIONS[name], **options})
+    head_class = MODELS.get(f'SAR{name}' if sar else name)
+    return head_class(num_classes=4, **{**OPTIONS[name], **options})
 
 
 def features(name):

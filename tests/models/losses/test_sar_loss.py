@@ -12,13 +12,15 @@ LOGITS = [[0.0, 0.0], [math.log(3), 0.0]]
 FEATURE = [[1.0, 2.0], [0.0, 0.0], [5.0, 5.0]]
 TARGET = [0, 1, 255]
 ANCHORS = [[1.0, 0.0], [3.0, 4.0]]
+EMBEDDED = [[1.0, 0.0], [3.0, 4.0]]  # at cosine 0.6
 ANCHOR_LOSS = (math.log(2) ** 2 + math.log(4) ** 2) / (math.log(2) + math.log(4))
 PULL_LOSS = 29 / 4
 
 
 def compute(loss, gate=1.0, ignore_index=255):
     logits, feature, anchors = (torch.tensor(x, requires_grad=True) for x in (LOGITS, FEATURE, ANCHORS))
-    losses = loss(logits, feature, torch.tensor(TARGET), anchors, torch.tensor(gate), ignore_index)
+    embedded = torch.tensor(EMBEDDED)
+    losses = loss(logits, embedded, feature, torch.tensor(TARGET), anchors, torch.tensor(gate), ignore_index)
     sum(losses.values()).backward()
     return losses, logits.grad, feature.grad, anchors.grad
 
@@ -70,3 +72,27 @@ def test_sar_loss__names_a_wrong_weight(name, value):
 def test_sar_loss__names_a_wrong_confidence(value):
     with pytest.raises(ValueError, match=f'`confidence`.*but got {value!r}'):
         SARLoss(confidence=value)
+
+
+def test_sar_loss__gate_per_class():
+    losses, _, feature, _ = compute(SARLoss(), gate=[0.0, 1.0])
+    assert losses['loss_pull'].item() == pytest.approx(0.1 * 25 / 4)
+    assert feature[0].tolist() == [0, 0] and feature[1].tolist() == pytest.approx([-0.15, -0.2])
+
+
+def test_sar_loss__class_balanced_pull():
+    # Means within the classes 4 / 2 and 25 / 2, and their mean.
+    assert compute(SARLoss(class_balanced=True))[0]['loss_pull'].item() == pytest.approx(0.1 * (2 + 12.5) / 2)
+
+
+@pytest.mark.parametrize(('weight', 'margin', 'expected'), [(2.0, 0.0, 2 * 0.36), (1.0, 0.5, 0.01), (1.0, 0.7, 0.0)])
+def test_sar_loss__separation(weight, margin, expected):
+    losses = compute(SARLoss(separation_weight=weight, separation_margin=margin))[0]
+    assert losses['loss_separation'].item() == pytest.approx(expected, abs=1e-6)
+    assert 'loss_separation' not in compute(SARLoss(separation_margin=margin))[0]
+
+
+@pytest.mark.parametrize('margin', [-1.1, 1.5, float('nan'), '0'])
+def test_sar_loss__wrong_margin(margin):
+    with pytest.raises(ValueError, match=r'`separation_margin` to be a number in \[-1, 1\]'):
+        SARLoss(separation_weight=1.0, separation_margin=margin)

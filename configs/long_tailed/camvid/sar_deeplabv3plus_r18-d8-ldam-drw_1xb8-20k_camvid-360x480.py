@@ -1,0 +1,2 @@
+_base_ = './deeplabv3plus_r18-d8-ldam-drw_1xb8-20k_camvid-360x480.py'
+model = dict(decode_head=dict(type='SARDepthwiseSeparableASPPHead'))

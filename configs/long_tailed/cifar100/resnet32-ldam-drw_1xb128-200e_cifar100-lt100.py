@@ -1,0 +1,3 @@
+_base_ = './resnet32-ce_1xb128-200e_cifar100-lt100.py'
+model = dict(head=dict(type='NormedLinearClsHead', loss=dict(type='LDAMLoss')))
+custom_hooks = [dict(type='ClassCountsHook'), dict(type='DeferredReweightingHook', begin=160)]

@@ -1,0 +1,25 @@
+_base_ = ['../_base_/fashion-mnist-lt100.py', 'mmpretrain::_base_/default_runtime.py']
+custom_imports = dict(imports=['sar_mm'])
+model = dict(
+    type='ImageClassifier',
+    data_preprocessor=dict(num_classes=10, mean=[72.9], std=[90.0], to_rgb=False),
+    backbone=dict(type='CIFARResNet', depth=8, in_channels=1),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=10, in_channels=64, loss=dict(type='CrossEntropyLoss')),
+)
+custom_hooks = [dict(type='ClassCountsHook')]
+
+max_iters = 400
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4))
+param_scheduler = dict(type='CosineAnnealingLR', T_max=max_iters, by_epoch=False)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
+val_cfg = dict()
+test_cfg = dict()
+auto_scale_lr = dict(base_batch_size=128)
+
+default_hooks = dict(
+    logger=dict(interval=20),
+    checkpoint=dict(by_epoch=False, interval=100, max_keep_ckpts=1),
+)
+log_processor = dict(by_epoch=False)
+randomness = dict(seed=0)

@@ -1,0 +1,3 @@
+_base_ = './resnet50-ce_4xb64-90e_imagenet-lt.py'
+model = dict(head=dict(type='NormedLinearClsHead', loss=dict(type='LDAMLoss')))
+custom_hooks = [dict(type='ClassCountsHook'), dict(type='DeferredReweightingHook', begin=70)]

@@ -1,0 +1,2 @@
+_base_ = './resnet50-ce_4xb64-90e_imagenet-lt.py'
+model = dict(head=dict(type='SARLinearClsHead'))

@@ -1,0 +1,143 @@
+"""How many images or pixels of each class there are: what long-tailed losses, metrics and samplers ask first."""
+
+import json
+from itertools import chain
+from typing import Any, List, Sequence
+
+import numpy as np
+import torch
+from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
+from mmengine.fileio import get_text
+
+from .. import ops
+from ..checks import check, check_integer
+
+TOOL = 'tools/dataset_converters/class_counts.py'
+KINDS = ('pixels', 'images')
+
+
+def class_counts(dataset: Any) -> List[int]:
+    """Count the images of every class of a classification data set or of a wrapper around one.
+
+    ``metainfo['class_counts']`` is believed where a data set has it (:class:`LongTailedDataset` does). Else the labels
+    are counted, and in a wrapper that joins or repeats images, what it makes of them: a repeated image counts again.
+    An image with several labels counts for each of them.
+
+    Args:
+        dataset: Has ``get_cat_ids(idx)``, ``get_gt_labels()`` or ``get_data_info(idx)['gt_label']``. The number of
+            classes K is that of its ``metainfo['classes']`` or, where it names none, the largest label + 1.
+
+    Returns:
+        K counts, 0 for a class without an image.
+
+    Raises:
+        ValueError: The data set has no labels per image, as in segmentation, or one outside [0, K).
+    """
+    _full_init(dataset)
+    known = getattr(dataset, 'metainfo', {}).get('class_counts')
+    # These pass on the metainfo of what they wrap, whose counts are not theirs.
+    if known is None or isinstance(dataset, (ClassBalancedDataset, ConcatDataset, RepeatDataset)):
+        labels = list(chain.from_iterable(image_labels(dataset)))
+        return np.bincount(labels, minlength=count_classes(dataset, labels)).tolist()
+    classes = dataset.metainfo.get('classes', known)
+    check(len(known) == len(classes), "metainfo['class_counts']", known, f'of length {len(classes)}, one per class')
+    return [int(count) for count in known]
+
+
+def image_labels(dataset: Any) -> List[List[int]]:
+    """Return the class indices of every image, in the order of the data set; see :func:`class_counts`."""
+    _full_init(dataset)
+    readers = (
+        lambda: [dataset.get_cat_ids(index) for index in range(len(dataset))],
+        lambda: dataset.get_gt_labels(),
+        # mmengine's ConcatDataset and RepeatDataset pass on nothing else.
+        lambda: [dataset.get_data_info(index)['gt_label'] for index in range(len(dataset))],
+    )
+    for read in readers:
+        try:
+            labels = read()
+        except (AttributeError, KeyError, NotImplementedError):  # the last is what mmengine's BaseDataset has to say
+            continue
+        return [np.ravel(label).tolist() for label in labels]
+    raise ValueError(
+        f'{type(dataset).__name__} has no labels of images to count. For segmentation, write the counts to a file '
+        f'with `python {TOOL} CONFIG` and name it where the counts are needed, as in ClassCountsHook(file=...)'
+    )
+
+
+def image_label(dataset: Any) -> np.ndarray:
+    """Return the one class index of every image, (N,) int64; a ValueError where an image has none or several."""
+    labels = image_labels(dataset)
+    for index, label in enumerate(labels):
+        check(len(label) == 1, f'dataset ({type(dataset).__name__})', label, f'of one label per image (image {index})')
+    return np.array(labels, dtype=np.int64).reshape(-1)
+
+
+def count_classes(dataset: Any, labels: Sequence[int]) -> int:
+    """Return the number of classes, and raise a ValueError unless the labels fit."""
+    lowest, highest = (int(min(labels)), int(max(labels))) if len(labels) else (0, -1)
+    classes = getattr(dataset, 'metainfo', {}).get('classes')
+    number = highest + 1 if classes is None else len(classes)
+    for label in (lowest, highest):
+        check(label < number and lowest >= 0, f'labels of {type(dataset).__name__}', label, f'in [0, {number})')
+    return number
+
+
+def read_class_counts(path: str, kind: str = 'pixels') -> List[int]:
+    """Read the counts per class that ``tools/dataset_converters/class_counts.py`` writes.
+
+    The file is JSON: ``{"classes": ["road", ...], "images": [367, ...], "pixels": [9421, ...]}``. ``images`` are those
+    that show the class; ``pixels`` is there for segmentation only.
+
+    Args:
+        path: Path or URL of the file.
+        kind: ``'pixels'`` or ``'images'``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no such JSON, or has no counts of this kind.
+    """
+    check(kind in KINDS, 'kind', kind, f'one of {KINDS}')
+    try:
+        text = get_text(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f'there are no class counts in {path}; `python {TOOL} CONFIG` writes them') from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path} is not a JSON file of class counts: {error}') from error
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f'{path} is not a JSON file of class counts: {error}') from error
+    if not isinstance(content, dict) or not isinstance(content.get('classes'), list):
+        raise ValueError(f'{path} is not a file of class counts as {TOOL} writes it: it has no list "classes"')
+    if kind not in content:
+        there = [name for name in KINDS if name in content]
+        raise ValueError(f'{path} has no counts of kind={kind!r}, only of {there}')
+    counts, classes = content[kind], content['classes']
+    if not isinstance(counts, list) or len(counts) != len(classes):
+        raise ValueError(f'"{kind}" in {path} is to be a list with one count for each of the {len(classes)} classes')
+    for name, count in zip(classes, counts):
+        check_integer(f'{kind} of class {name} in {path}', count, 0)
+    return counts
+
+
+def effective_number_weights(counts: Sequence[int], beta: float) -> List[float]:
+    """Return the class-balanced weights (1 - beta) / (1 - beta^n_k), scaled to sum K, as losses take ``class_weight``.
+
+    Cui et al., CVPR 2019, eq. 2; :func:`sar_mm.ops.effective_number_weights` is the same on tensors.
+
+    Args:
+        counts: n_k, images or pixels of each of the K classes; a class without any counts as one.
+        beta: In [0, 1): 0 gives equal weights, and the limit 1 weights that are inverse to the counts. Counts far above
+            1 / (1 - beta) all weigh the same, so pixels need a beta much closer to 1 than images.
+
+    Example::
+
+        effective_number_weights([5000, 500, 50], beta=0.9999)
+    """
+    return ops.effective_number_weights(torch.tensor(counts, dtype=torch.float64), beta).tolist()
+
+
+def _full_init(dataset: Any) -> None:
+    if hasattr(dataset, 'full_init'):
+        dataset.full_init()

@@ -1,0 +1,74 @@
+from copy import deepcopy
+from typing import Any, List, Optional
+
+from mmengine.hooks import Hook
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.runner import BaseLoop, Runner
+
+from ...checks import check
+from ...datasets.class_counts import KINDS, TOOL, class_counts, read_class_counts
+from ...registry import HOOKS
+
+
+def training_class_counts(runner: Runner, file: Optional[str], kind: str) -> List[int]:
+    """Return the counts per class in ``file`` or, without one, of the runner's training data."""
+    return class_counts(_training_data(runner)) if file is None else read_class_counts(file, kind)
+
+
+def _training_data(runner: Runner) -> Any:
+    # Where the run is no training, runner.train_loop would build the loop with all its workers.
+    if isinstance(runner._train_loop, BaseLoop):
+        return runner._train_loop.dataloader.dataset
+    dataloader = runner._train_dataloader
+    if dataloader is None:
+        raise ValueError(
+            f'class counts need a train_dataloader in the config, or a file that `python {TOOL} CONFIG` wrote'
+        )
+    if not isinstance(dataloader, dict):
+        return dataloader.dataset
+    dataset = dataloader['dataset']
+    return MMENGINE_DATASETS.build(deepcopy(dataset)) if isinstance(dataset, dict) else dataset
+
+
+@HOOKS.register_module()
+class ClassCountsHook(Hook):
+    """Tells losses and metrics how often each class occurs in the training data, in training and in tests.
+
+    Before the run, every module of the model and every metric of the evaluators at work that has a method
+    ``set_class_counts(counts)`` gets the list of K integers, by class index. It is for them to refuse a list of the
+    wrong length. Nothing is loaded where nobody asks.
+
+    Args:
+        file: The counts, as ``tools/dataset_converters/class_counts.py`` writes them. None counts the labels of the
+            images in ``train_dataloader``; segmentation needs a file. With a file, a test does not need the training
+            data.
+        kind: Which counts of the file: ``'pixels'`` or ``'images'``.
+
+    Raises:
+        ValueError: There are no counts to be had.
+
+    Example::
+
+        custom_hooks = [dict(type='ClassCountsHook')]
+        custom_hooks = [dict(type='ClassCountsHook', file='data/camvid/class_counts.json')]
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, file: Optional[str] = None, kind: str = 'pixels') -> None:
+        check(kind in KINDS, 'kind', kind, f'one of {KINDS}')
+        self.file = file
+        self.kind = kind
+
+    def before_run(self, runner: Runner) -> None:
+        takers = list(runner.model.modules())
+        for loop in (runner._val_loop, runner._test_loop):
+            if isinstance(loop, BaseLoop) and hasattr(loop, 'evaluator'):
+                takers += loop.evaluator.metrics
+        takers = [taker for taker in takers if hasattr(taker, 'set_class_counts')]
+        if not takers:
+            runner.logger.warning('ClassCountsHook: no module of the model and no metric asks for class counts')
+            return
+        counts = training_class_counts(runner, self.file, self.kind)
+        for taker in takers:
+            taker.set_class_counts(list(counts))

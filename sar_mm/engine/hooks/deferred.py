@@ -1,0 +1,143 @@
+"""Deferred re-balancing (Cao et al., NeurIPS 2019): learn features from the data as they are, then balance."""
+
+from typing import List, Optional
+
+from mmengine.hooks import Hook
+from mmengine.runner import IterBasedTrainLoop, Runner
+from torch import nn
+
+from ...checks import check, check_integer
+from ...datasets.class_counts import KINDS, effective_number_weights
+from ...datasets.samplers import check_power
+from ...registry import HOOKS
+from .class_counts import training_class_counts
+
+
+@HOOKS.register_module()
+class DeferredReweightingHook(Hook):
+    """Weights the classes in the losses from some epoch or iteration on (DRW).
+
+    The weights are (1 - beta) / (1 - beta^n_k), scaled to sum K, n_k being the training images of class k. They become
+    the ``class_weight`` of every module of the model that has this attribute: the cross-entropies of MMPretrain and
+    MMSegmentation, and the long-tailed losses of this package. Until then, the ``class_weight`` of the config holds.
+    LDAM-DRW is LDAM's loss with this hook. A resumed run goes on as if it had not been interrupted.
+
+    Where pixels are ignored, take a loss of this package: with ``class_weight``, CrossEntropyLoss of mmseg 1.2.2 fails
+    on ignored pixels (IndexError), and that of the OneDL fork does with ``avg_non_ignore=True``.
+
+    Args:
+        begin: The first epoch with these weights, counted from 0; published: 160 of 200 on CIFAR.
+        by_epoch: Whether ``begin`` is an epoch, else an iteration.
+        beta: In [0, 1). Counts far above 1 / (1 - beta) all weigh the same: for pixels, take a beta much closer to 1,
+            or ``kind='images'``.
+        file: The counts, as ``tools/dataset_converters/class_counts.py`` writes them. None counts the labels of the
+            images in ``train_dataloader``; segmentation needs a file.
+        kind: Which counts of the file: ``'pixels'`` or ``'images'``.
+
+    Raises:
+        ValueError: At the start of the training: no module has a ``class_weight``, the counts are not those of the
+            model's classes, or ``begin`` is an epoch in a loop without epochs.
+
+    Example::
+
+        custom_hooks = [dict(type='DeferredReweightingHook', begin=160)]
+        custom_hooks = [dict(type='DeferredReweightingHook', begin=60000, by_epoch=False, beta=0.999, kind='images',
+                             file='data/camvid/class_counts.json')]
+    """
+
+    def __init__(
+        self,
+        begin: int,
+        by_epoch: bool = True,
+        beta: float = 0.9999,
+        file: Optional[str] = None,
+        kind: str = 'pixels',
+    ) -> None:
+        check_integer('begin', begin, 0)
+        check(0 <= beta < 1, 'beta', beta, 'a number in [0, 1)')
+        check(kind in KINDS, 'kind', kind, f'one of {KINDS}')
+        self.begin = begin
+        self.by_epoch = by_epoch
+        self.beta = beta
+        self.file = file
+        self.kind = kind
+
+    def before_train(self, runner: Runner) -> None:
+        # All that can go wrong should do so now, not after most of the training.
+        if self.by_epoch:
+            _check_epochs(runner, type(self).__name__, 'use by_epoch=False')
+        counts = training_class_counts(runner, self.file, self.kind)
+        self._losses = _weighted_modules(runner.model, len(counts))
+        self._weights = effective_number_weights(counts, self.beta)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        if self.by_epoch and runner.epoch >= self.begin:
+            self._weight()
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None) -> None:
+        if not self.by_epoch and runner.iter >= self.begin:
+            self._weight()
+
+    def _weight(self) -> None:
+        for loss in self._losses:
+            loss.class_weight = self._weights
+
+
+@HOOKS.register_module()
+class DeferredResamplingHook(Hook):
+    """Draws the classes differently from some epoch on (DRS), by the power of a :class:`ClassPowerSampler`.
+
+    A resumed run goes on as if it had not been interrupted.
+
+    Args:
+        begin: The first epoch with the new power, counted from 0.
+        power: The new power; 0 is class-balanced.
+
+    Raises:
+        ValueError: At the start of the training: the sampler of ``train_dataloader`` is no :class:`ClassPowerSampler`,
+            or the loop has no epochs.
+
+    Example::
+
+        train_dataloader = dict(sampler=dict(type='ClassPowerSampler', power=1))
+        custom_hooks = [dict(type='DeferredResamplingHook', begin=160)]
+    """
+
+    def __init__(self, begin: int, power: float = 0.0) -> None:
+        check_integer('begin', begin, 0)
+        check_power(power)
+        self.begin = begin
+        self.power = power
+
+    def before_train(self, runner: Runner) -> None:
+        _check_epochs(runner, type(self).__name__, 'use an epoch-based one')
+        sampler = runner.train_dataloader.sampler
+        valid = "a ClassPowerSampler for DeferredResamplingHook: sampler=dict(type='ClassPowerSampler', power=1)"
+        check(hasattr(sampler, 'power'), 'train_dataloader.sampler', type(sampler).__name__, valid)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        if runner.epoch >= self.begin:
+            runner.train_dataloader.sampler.power = self.power
+
+
+def _check_epochs(runner: Runner, hook: str, remedy: str) -> None:
+    if isinstance(runner.train_loop, IterBasedTrainLoop):
+        raise ValueError(f'{hook} begins at an epoch, but an IterBasedTrainLoop has none: {remedy}')
+
+
+def _weighted_modules(model: nn.Module, num_counts: int) -> List[nn.Module]:
+    """Return the modules with a ``class_weight``; a ValueError where there is none or it is for other classes."""
+    losses = [module for module in model.modules() if hasattr(module, 'class_weight')]
+    if not losses:
+        raise ValueError(
+            'DeferredReweightingHook: no module of the model has a class_weight; use a loss that has one, such as '
+            'CrossEntropyLoss'
+        )
+    for head in model.modules():
+        classes = getattr(head, 'num_classes', num_counts)
+        if classes != num_counts and any(module in losses for module in head.modules()):
+            raise ValueError(
+                f'DeferredReweightingHook: {type(head).__name__} has {classes} classes, but there are '
+                f'{num_counts} class counts'
+            )
+    return losses

@@ -1,0 +1,38 @@
+"""Running the tools from other tools."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import List
+
+_PROGRESS = re.compile(r'(?:Iter|Epoch)\(train\)\s*\[\s*(.*?)\].*?\bloss: ([\d.]+|nan)')
+
+
+def run_tool(command: List[str], log: Path, label: str) -> float:
+    """Run a tool with its output in ``log`` and its progress on the screen; return the seconds it took."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    # More threads slow models this small down, and so do threads that spin while they wait on a busy machine.
+    threads = dict(OMP_NUM_THREADS='2', OMP_WAIT_POLICY='passive')
+    environment = {**threads, **os.environ, 'PYTHONUNBUFFERED': '1'}
+    is_terminal = sys.stdout.isatty()
+    print(f'{label} ...', end='' if is_terminal else '\n', flush=True)
+    with log.open('w') as out, subprocess.Popen(
+        [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as process:
+        for line in process.stdout:
+            out.write(line)
+            progress = _PROGRESS.search(line)
+            if progress and is_terminal:
+                print(f'\r{label} ... {progress[1]}, loss {progress[2]} ', end='', flush=True)
+    seconds = time.perf_counter() - start
+    if process.returncode:
+        print(f'\n{" ".join(command)} failed; the end of {log}:\n')
+        print('\n'.join(log.read_text().splitlines()[-15:]))
+        sys.exit(process.returncode)
+    clear = '\r\033[K' if is_terminal else ''
+    print(f'{clear}{label} ... {seconds:.0f} s', flush=True)
+    return seconds

@@ -1,0 +1,51 @@
+from numbers import Integral
+from typing import List, Optional, Sequence
+
+from ..checks import check
+
+
+class CountedClasses:
+    """Mixin of the metrics that group classes by how often they are in the training data.
+
+    Attributes:
+        class_counts: Training images or pixels per class; None until they are known.
+    """
+
+    def init_class_counts(self, class_counts: Optional[Sequence[int]]) -> None:
+        """Take the counts of the config, if there are any; they are not overridden later."""
+        self.class_counts: Optional[List[int]] = None
+        if class_counts is not None:
+            self.set_class_counts(class_counts)
+        self.counts_are_given = class_counts is not None
+
+    def set_class_counts(self, counts: Sequence[int]) -> None:
+        """Set the training images or pixels per class, unless the config gives them; ClassCountsHook calls this.
+
+        Raises:
+            ValueError: Not a sequence of counts.
+        """
+        if getattr(self, 'counts_are_given', False):
+            return
+        is_sequence = not isinstance(counts, str) and hasattr(counts, '__len__') and len(counts) > 0
+        valid = is_sequence and all(isinstance(count, Integral) and count >= 0 for count in counts)
+        check(valid and sum(counts) > 0, 'class_counts', counts, 'integers of at least 0, one per class, not all 0')
+        self.class_counts = [int(count) for count in counts]
+
+    def checked_class_counts(self) -> List[int]:
+        """Return the counts.
+
+        Raises:
+            RuntimeError: Nobody set them.
+            ValueError: They are not those of the classes of the data set.
+        """
+        name = type(self).__name__
+        if self.class_counts is None:
+            raise RuntimeError(
+                f'{name} does not know how often the classes are in the training data: add '
+                f"dict(type='ClassCountsHook') to custom_hooks of the config, or give {name} class_counts=[...]"
+            )
+        classes = (self.dataset_meta or {}).get('classes')
+        if classes is not None:
+            one_each = f'one count for each of the {len(classes)} classes of the data set'
+            check(len(self.class_counts) == len(classes), 'class_counts', self.class_counts, one_each)
+        return self.class_counts

@@ -1,0 +1,35 @@
+from typing import Optional
+
+from torch import Tensor
+
+from ...checks import check
+from ...ops import effective_number_weights
+from ...registry import MODELS
+from .counted import ClassCountLoss
+
+
+@MODELS.register_module()
+class ClassBalancedLoss(ClassCountLoss):
+    """Cross-entropy weighted by the inverse effective number of samples, ``(1 - beta) / (1 - beta^n_k)``.
+
+    Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 2; the weights sum to K.
+
+    Args:
+        beta: In [0, 1): 0 for no weights, near 1 for the inverse frequency.
+        kwargs: See :class:`ClassCountLoss`; ``class_weight`` is multiplied in.
+
+    Example::
+
+        head=dict(type='LinearClsHead', loss=dict(type='ClassBalancedLoss', beta=0.9999))
+        custom_hooks=[dict(type='ClassCountsHook')]
+    """
+
+    def __init__(self, beta: float = 0.9999, **kwargs) -> None:
+        super().__init__(**kwargs)
+        check(0 <= beta < 1, 'beta', beta, 'a number in [0, 1)')
+        self.beta = beta
+
+    def _class_weight(self, counts: Tensor) -> Optional[Tensor]:
+        weight = effective_number_weights(counts, self.beta)
+        given = super()._class_weight(counts)
+        return weight if given is None else weight * given

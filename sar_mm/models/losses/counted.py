@@ -1,0 +1,114 @@
+from typing import Optional, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...checks import check, check_weight
+
+
+class ClassCountLoss(nn.Module):
+    """Cross-entropy that knows how often each class occurs in the training data; what it does with it is up to others.
+
+    It is called as the losses of both toolboxes are, and averages as their cross-entropy does by default: over all
+    samples or pixels, ignored ones included.
+
+    Args:
+        class_counts: Images or pixels of every class, K of them. None: :class:`ClassCountsHook` brings them.
+        class_weight: Weights of the classes, K of them; deferred re-weighting sets them. None: all alike.
+        loss_weight: Weight of the loss.
+        loss_name: Its name in the log, with ``loss`` in it; used by mmseg.
+
+    Raises:
+        ValueError: Counts that are negative, all zero or not as many as the classes, no counts at the first step, a
+            negative weight.
+    """
+
+    def __init__(
+        self,
+        class_counts: Optional[Sequence[float]] = None,
+        class_weight: Optional[Sequence[float]] = None,
+        loss_weight: float = 1.0,
+        loss_name: str = 'loss_ce',
+    ) -> None:
+        super().__init__()
+        check_weight('loss_weight', loss_weight)
+        check('loss' in loss_name, 'loss_name', loss_name, 'a name with `loss` in it')
+        self.class_weight = class_weight
+        self.loss_weight = loss_weight
+        self.loss_name = loss_name
+        # Not in the checkpoint, which stays a stock one: the counts belong to the data.
+        self.register_buffer('class_counts', None, persistent=False)
+        self.has_own_counts = class_counts is not None
+        if self.has_own_counts:
+            self._keep(class_counts)
+
+    def set_class_counts(self, class_counts: Sequence[float]) -> None:
+        """Take the counts of the training data; counts given in the config stay."""
+        if not self.has_own_counts:
+            self._keep(class_counts)
+
+    def _keep(self, class_counts: Sequence[float]) -> None:
+        counts = torch.as_tensor(class_counts, dtype=torch.float64)
+        ok = counts.dim() == 1 and bool((counts >= 0).all()) and bool(counts.sum() > 0)
+        check(ok, 'class_counts', class_counts, 'one count per class, none negative and not all zero')
+        # A class that never occurs would have an infinite margin, weight or adjustment.
+        self.class_counts = counts.clamp(min=1).float()
+
+    def forward(
+        self,
+        score: Tensor,
+        target: Tensor,
+        weight: Optional[Tensor] = None,
+        avg_factor: Optional[float] = None,
+        ignore_index: int = -100,
+        **kwargs,
+    ) -> Tensor:
+        """Return the weighted loss, a scalar.
+
+        Args:
+            score: Logits, (N, K) or (N, K, H, W).
+            target: Class indices, (N,) or (N, H, W), or class probabilities (N, K).
+            weight: A weight per sample or pixel.
+            avg_factor: Divisor of the sum. None: the number of samples or pixels.
+            ignore_index: Class index that is left out.
+            kwargs: What the toolboxes pass to other losses.
+        """
+        counts = self._counts_for(score)
+        is_soft = target.is_floating_point()
+        class_weight = self._class_weight(counts)
+        loss = F.cross_entropy(
+            self.adjust(score.float(), target, counts),
+            target.float() if is_soft else target,
+            weight=class_weight,
+            reduction='none',
+            **({} if is_soft else dict(ignore_index=ignore_index)),
+        )
+        if weight is not None:
+            loss = loss * weight
+        return self.loss_weight * (loss.mean() if avg_factor is None else loss.sum() / avg_factor)
+
+    def adjust(self, score: Tensor, target: Tensor, counts: Tensor) -> Tensor:
+        """Return the logits that the cross-entropy is taken of."""
+        return score
+
+    def _class_weight(self, counts: Tensor) -> Optional[Tensor]:
+        if self.class_weight is None:
+            return None
+        check(len(self.class_weight) == len(counts), 'class_weight', self.class_weight, f'{len(counts)} weights')
+        return counts.new_tensor(self.class_weight)
+
+    def _counts_for(self, score: Tensor) -> Tensor:
+        name = type(self).__name__
+        if self.class_counts is None:
+            raise ValueError(
+                f"{name} has no class counts: add dict(type='ClassCountsHook') to custom_hooks, which takes them from "
+                'the training data'
+            )
+        if len(self.class_counts) != score.shape[1]:
+            raise ValueError(
+                f'{name} has counts of {len(self.class_counts)} classes, but the head gives {score.shape[1]} logits'
+            )
+        if self.class_counts.device != score.device:
+            self.class_counts = self.class_counts.to(score.device)
+        return self.class_counts

@@ -1,0 +1,34 @@
+from numbers import Real
+
+from torch import Tensor
+
+from ...checks import check
+from ...registry import MODELS
+from .counted import ClassCountLoss
+
+
+@MODELS.register_module()
+class LogitAdjustedLoss(ClassCountLoss):
+    """Cross-entropy of ``z_k + tau * log(n_k / sum n)``: logit adjustment; with ``tau=1`` balanced softmax.
+
+    Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, eq. 10; Ren et al., "Balanced Meta-Softmax for
+    Long-Tailed Visual Recognition", NeurIPS 2020. At inference the logits are taken as they are.
+
+    Args:
+        tau: Strength of the adjustment, at least 0.
+        kwargs: See :class:`ClassCountLoss`.
+
+    Example::
+
+        head=dict(type='SARLinearClsHead', loss=dict(type='LogitAdjustedLoss'))
+        custom_hooks=[dict(type='ClassCountsHook')]
+    """
+
+    def __init__(self, tau: float = 1.0, **kwargs) -> None:
+        super().__init__(**kwargs)
+        check(isinstance(tau, Real) and tau >= 0, 'tau', tau, 'a number of at least 0')
+        self.tau = tau
+
+    def adjust(self, score: Tensor, target: Tensor, counts: Tensor) -> Tensor:
+        adjustment = self.tau * (counts / counts.sum()).log()
+        return score + adjustment.view(-1, *[1] * (score.dim() - 2))

@@ -1,0 +1,179 @@
+"""What the losses that know the class counts share, and each against its formula."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sar_mm.models.losses import ClassBalancedLoss, LDAMLoss, LogitAdjustedLoss
+from sar_mm.ops import effective_number_weights
+from sar_mm.registry import MODELS
+
+COUNTS = [500, 60, 7, 1]
+KINDS = dict(LogitAdjustedLoss=dict(), LDAMLoss=dict(), ClassBalancedLoss=dict())
+K = len(COUNTS)
+
+
+def make(name, **options):
+    return MODELS.build(dict(KINDS[name], type=name, **options))
+
+
+def draw(shape=(9,), ignored=False):
+    generator = torch.Generator().manual_seed(0)
+    score = torch.randn(shape[0], K, *shape[1:], generator=generator, requires_grad=True)
+    target = torch.randint(K, shape, generator=generator)
+    if ignored:
+        target[torch.rand(shape, generator=generator) < 0.3] = 255
+    return score, target
+
+
+def by_loops(name, score, target, counts):
+    """The loss of every row with Python numbers; rows (N, K) and labels."""
+    total = []
+    prior = [count / sum(counts) for count in counts]
+    effective = [(1 - 0.9999) / (1 - 0.9999**count) for count in counts]
+    for row, label in zip(score.tolist(), target.tolist()):
+        if label == 255:
+            total.append(0.0)
+            continue
+        weight = 1.0
+        if name == 'LogitAdjustedLoss':
+            row = [value + math.log(prior[k]) for k, value in enumerate(row)]
+        if name == 'LDAMLoss':
+            row[label] -= 30 * 0.5 * (min(counts) / counts[label]) ** 0.25
+        if name == 'ClassBalancedLoss':
+            weight = K * effective[label] / sum(effective)
+        highest = max(row)
+        log_sum = highest + math.log(sum(math.exp(value - highest) for value in row))
+        total.append(weight * (log_sum - row[label]))
+    return total
+
+
+@pytest.mark.parametrize('ignored', [False, True])
+@pytest.mark.parametrize('shape', [(9,), (2, 3, 4)])
+@pytest.mark.parametrize('name', KINDS)
+def test_losses__equal_their_formulas(name, shape, ignored):
+    score, target = draw(shape, ignored)
+    rows = score.movedim(1, -1).reshape(-1, K)
+    expected = by_loops(name, rows, target.flatten(), COUNTS)
+    loss = make(name, class_counts=COUNTS)(score, target, ignore_index=255)
+    assert loss.item() == pytest.approx(sum(expected) / len(expected), rel=1e-5)
+    loss.backward()
+    assert score.grad.isfinite().all() and score.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize('name', ['LogitAdjustedLoss', 'ClassBalancedLoss'])
+@pytest.mark.parametrize('shape', [(9,), (2, 3, 4)])
+def test_losses__balanced_counts_give_cross_entropy(name, shape):
+    score, target = draw(shape)
+    loss = make(name, class_counts=[25] * K)(score, target)
+    torch.testing.assert_close(loss, F.cross_entropy(score, target))
+
+
+def test_ldam__balanced_counts_and_no_margin_give_cross_entropy():
+    score, target = draw()
+    torch.testing.assert_close(
+        LDAMLoss(max_margin=0.0, class_counts=COUNTS)(score, target), F.cross_entropy(score, target)
+    )
+    # Equal counts mean the largest margin for all.
+    shifted = score - 15.0 * F.one_hot(target, K)
+    torch.testing.assert_close(LDAMLoss(class_counts=[8] * K)(score, target), F.cross_entropy(shifted, target))
+
+
+def test_logit_adjusted__tau():
+    score, target = draw()
+    prior = torch.tensor(COUNTS) / sum(COUNTS)
+    for tau in (0, 0.5, 2.0):
+        expected = F.cross_entropy(score + tau * prior.log(), target)
+        torch.testing.assert_close(LogitAdjustedLoss(tau=tau, class_counts=COUNTS)(score, target), expected)
+
+
+@pytest.mark.parametrize('name', KINDS)
+def test_losses__one_hot_probabilities_equal_labels(name):
+    score, target = draw()
+    loss = make(name, class_counts=COUNTS)
+    torch.testing.assert_close(loss(score, F.one_hot(target, K).float()), loss(score, target))
+
+
+@pytest.mark.parametrize('name', KINDS)
+def test_losses__weights_and_divisor(name):
+    score, target = draw()
+    loss = make(name, class_counts=COUNTS)
+    weight = torch.linspace(0, 2, 9)
+    each = torch.stack([loss(score[i : i + 1], target[i : i + 1]) for i in range(9)])
+    torch.testing.assert_close(loss(score, target, weight=weight), (each * weight).mean())
+    torch.testing.assert_close(loss(score, target, avg_factor=4), each.sum() / 4)
+    torch.testing.assert_close(make(name, class_counts=COUNTS, loss_weight=0.5)(score, target), each.mean() / 2)
+    loss.class_weight = [1.0, 2.0, 3.0, 0.0]  # as deferred re-weighting does
+    torch.testing.assert_close(loss(score, target), (each * torch.tensor([1.0, 2.0, 3.0, 0.0])[target]).mean())
+
+
+@pytest.mark.parametrize('name', KINDS)
+def test_losses__counts_from_the_data(name):
+    score, target = draw()
+    loss = make(name)
+    with pytest.raises(ValueError, match=f'{name} has no class counts: add .*ClassCountsHook'):
+        loss(score, target)
+    loss.set_class_counts(COUNTS)
+    assert torch.equal(loss(score, target), make(name, class_counts=COUNTS)(score, target))
+    own = make(name, class_counts=[1] * K)
+    own.set_class_counts(COUNTS)
+    assert own.class_counts.tolist() == [1] * K
+    assert loss.state_dict() == {}
+    loss.set_class_counts(COUNTS + [3])
+    with pytest.raises(ValueError, match=f'{name} has counts of 5 classes, but the head gives 4 logits'):
+        loss(score, target)
+
+
+@pytest.mark.parametrize('counts', [[], [0, 0], [-1, 3], [[1, 2]], [float('nan'), 1]])
+def test_losses__wrong_counts(counts):
+    with pytest.raises(ValueError, match='`class_counts` to be one count per class'):
+        LogitAdjustedLoss(class_counts=counts)
+
+
+def test_losses__wrong_arguments():
+    score, target = draw()
+    for options, match in [
+        (dict(tau=-1), 'tau'),
+        (dict(loss_weight=-1), 'loss_weight'),
+        (dict(loss_name='ce'), 'name'),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            LogitAdjustedLoss(**options)
+    with pytest.raises(ValueError, match='max_margin'):
+        LDAMLoss(max_margin=-0.5)
+    with pytest.raises(ValueError, match='beta'):
+        ClassBalancedLoss(beta=1.0)
+    with pytest.raises(ValueError, match='`class_weight` to be 4 weights'):
+        LogitAdjustedLoss(class_counts=COUNTS, class_weight=[1, 2])(score, target)
+
+
+def test_class_balanced__given_weights_are_multiplied_in():
+    score, target = draw()
+    loss = ClassBalancedLoss(beta=0.9, class_counts=COUNTS, class_weight=[1.0, 0.0, 2.0, 1.0])
+    weight = effective_number_weights(torch.tensor(COUNTS), 0.9) * torch.tensor([1.0, 0.0, 2.0, 1.0])
+    expected = (F.cross_entropy(score, target, reduction='none') * weight[target]).mean()
+    torch.testing.assert_close(loss(score, target), expected)
+
+
+def test_losses__in_the_toolboxes_heads(make_seg_samples):
+    pytest.importorskip('mmseg.models')
+    cls_heads = pytest.importorskip('mmpretrain.models.heads')
+    from mmpretrain.structures import DataSample
+
+    loss = dict(type='LogitAdjustedLoss', class_counts=COUNTS)
+    head = cls_heads.LinearClsHead(num_classes=K, in_channels=6, loss=dict(loss, type='sar_mm.LogitAdjustedLoss'))
+    feature, target = torch.randn(9, 6), draw()[1]
+    losses = head.loss((feature,), [DataSample().set_gt_label(int(label)) for label in target])
+    prior = torch.tensor(COUNTS) / sum(COUNTS)
+    torch.testing.assert_close(losses['loss'], F.cross_entropy(head.fc(feature) + prior.log(), target))
+    options = dict(in_channels=4, channels=4, num_classes=K, num_convs=0, concat_input=False, dropout_ratio=0)
+    head = MODELS.build(dict(type='SARFCNHead', loss_decode=dict(loss, loss_name='loss_la'), **options))
+    feature = torch.randn(2, 4, 64, 64)
+    losses = head.loss((feature,), make_seg_samples(labels=(0, 1, 2, 3, 255)), None)
+    labels = torch.cat([sample.gt_sem_seg.data for sample in make_seg_samples(labels=(0, 1, 2, 3, 255))])
+    logits = head.conv_seg(feature) + prior.log().view(1, -1, 1, 1)
+    torch.testing.assert_close(
+        losses['loss_la'], F.cross_entropy(logits, labels, ignore_index=255, reduction='none').mean()
+    )

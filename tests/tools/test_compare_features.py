@@ -1,0 +1,113 @@
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.registry import MODELS, DefaultScope
+
+ROOT = Path(__file__).parents[2]
+QUICKSTART = ROOT / 'configs' / 'quickstart'
+CLASSIFICATION = 'resnet18_1xb64-300iter_digits-lt'
+SEGMENTATION = 'fcn_unet_1xb16-400iter_digit-scenes-64x64'
+TOOL = str(ROOT / 'tools' / 'analysis_tools' / 'compare_features.py')
+
+
+def run(folder, *command, code=0):
+    environment = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT), CUDA_VISIBLE_DEVICES='')
+    pipe = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
+    result = subprocess.run([sys.executable, *map(str, command)], cwd=folder, env=environment, **pipe)
+    assert result.returncode == code, result.stdout[-3000:]
+    return result.stdout
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """The data, and untrained checkpoints whose anchors are set."""
+    pytest.importorskip('sklearn')
+    folder = tmp_path_factory.mktemp('compare')
+    run(folder, ROOT / 'tools' / 'dataset_converters' / 'digits.py')
+    MODULE2PACKAGE['mmseg'] = 'mmseg'
+    for name, toolbox in ((CLASSIFICATION, 'mmpretrain'), (SEGMENTATION, 'mmseg')):
+        pytest.importorskip(f'{toolbox}.models')
+        for prefix in ('', 'sar_'):
+            torch.manual_seed(0)
+            with DefaultScope.overwrite_default_scope(toolbox):
+                model = MODELS.build(Config.fromfile(QUICKSTART / f'{prefix}{name}.py').model)
+            for key, value in model.state_dict().items():
+                if key.endswith('semantic_anchors'):
+                    value.normal_()
+            torch.save(dict(state_dict=model.state_dict()), folder / f'{prefix}{name}.pth')
+    counts = dict(classes=[*map(str, range(10)), 'background'], images=[9] * 11, pixels=[10**k for k in range(11)])
+    (folder / 'counts.json').write_text(json.dumps(counts))
+    return folder
+
+
+def arguments(name, *others):
+    pairs = [(QUICKSTART / f'{prefix}{name}.py', f'{prefix}{name}.pth') for prefix in ('', 'sar_')]
+    return [argument for pair in pairs for argument in pair] + list(others)
+
+
+@pytest.mark.parametrize(
+    'name, options, score',
+    [
+        (CLASSIFICATION, [], 'balanced_accuracy'),
+        (SEGMENTATION, ['--class-counts', 'counts.json'], 'mIoU/common'),
+    ],
+    ids=['classification', 'segmentation'],
+)
+def test_compare_features__writes_numbers_and_pictures(folder, name, options, score):
+    options = [*options, '--names', 'plain,anchored', '--samples-per-class', 5, '--out', f'out_{name}']
+    output = run(folder, TOOL, *arguments(name, *options))
+    numbers = json.loads((folder / f'out_{name}' / 'geometry.json').read_text())
+    assert list(numbers) == ['plain', 'anchored']
+    assert 'geometry/anchor_distance' in numbers['anchored'] and 'geometry/anchor_distance' not in numbers['plain']
+    # The same untrained model twice: all but the anchors is equal.
+    shared = set(numbers['plain'])
+    assert {key: numbers['anchored'][key] for key in shared} == numbers['plain']
+    assert {score, 'geometry/nc1_cdnv', 'geometry/nc3_self_duality'} <= shared
+    assert not any(key.startswith(('accuracy/', 'IoU/')) for key in shared)
+    assert numbers['plain']['geometry/classes_seen'] == (10 if name == CLASSIFICATION else 11)
+    assert '| geometry/nc1_cdnv ' in output and 'plain | ' in output and ' anchored |' in output
+    for picture in ('cosines', 'frequency', 'tsne'):
+        assert (folder / f'out_{name}' / f'{picture}.png').stat().st_size > 10000
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (['--class-counts', 'counts.json'], 'there are 11 class counts, but the test set of'),
+        (['--layer', 'head.nothing'], "but got 'head.nothing'"),
+    ],
+)
+def test_compare_features__what_does_not_fit_the_model(folder, options, message):
+    output = run(folder, TOOL, *arguments(CLASSIFICATION, *options), code=2)
+    assert message in output and 'Traceback' not in output
+
+
+@pytest.mark.parametrize(
+    'command, message',
+    [
+        (arguments(SEGMENTATION), 'name a file by --class-counts'),
+        (arguments(CLASSIFICATION, '--class-counts', 'absent.json'), 'there are no class counts in absent.json'),
+        (arguments(CLASSIFICATION, '--names', 'one'), '--names takes two different names'),
+        (arguments(CLASSIFICATION, '--samples-per-class', 0), '--samples-per-class is to be at least 1'),
+        (arguments(CLASSIFICATION)[:3] + ['absent.pth'], 'there is no checkpoint absent.pth'),
+        (
+            arguments(SEGMENTATION, '--cfg-options', "model.test_cfg.mode='slide'"),
+            '--cfg-options model.test_cfg.mode=whole',
+        ),
+    ],
+)
+def test_compare_features__typing_errors(folder, monkeypatch, capsys, command, message):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, 'argv', [TOOL, *map(str, command)])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(TOOL, run_name='__main__')
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
