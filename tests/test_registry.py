@@ -2,6 +2,7 @@ import pytest
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import DefaultScope
 
+import sar_mm.registry
 from sar_mm.registry import ANCHORS, METRICS, MODELS
 
 CONFIGS = dict(
@@ -55,3 +56,29 @@ def test_register_module__refuses_a_taken_name():
     with pytest.raises(KeyError, match='SARLoss is already registered'):
         MODELS.register_module(name='SARLoss', module=dict)
     assert MODELS.get('SARLoss').__name__ == 'SARLoss'
+
+
+REGISTERED = [
+    ('MODELS', 'LogitAdjustedLoss'),
+    ('MODELS', 'LDAMLoss'),
+    ('MODELS', 'ClassBalancedLoss'),
+    ('MODELS', 'CIFARResNet'),
+    ('DATASETS', 'LongTailedDataset'),
+    ('DATA_SAMPLERS', 'ClassPowerSampler'),
+    ('HOOKS', 'ClassCountsHook'),
+    ('HOOKS', 'DeferredReweightingHook'),
+    ('HOOKS', 'DeferredResamplingHook'),
+    ('HOOKS', 'FeatureTapHook'),
+    ('METRICS', 'GroupAccuracy'),
+    ('METRICS', 'FeatureGeometry'),
+]
+
+
+@pytest.mark.parametrize('scope', ['mmseg', 'mmpretrain'])
+@pytest.mark.parametrize(('registry', 'name'), REGISTERED)
+def test_all_registries__both_spellings_in_both_scopes(registry, name, scope):
+    pytest.importorskip(f'{scope}.models')
+    own = getattr(sar_mm.registry, registry)
+    with DefaultScope.overwrite_default_scope(scope), own.parent.switch_scope_and_registry(scope) as of_scope:
+        found = [of_scope.get(kind) for kind in (name, f'sar_mm.{name}')]
+    assert found == [own.module_dict[name]] * 2

@@ -19,8 +19,8 @@ class SemanticAnchorHead(nn.Module):
     Args:
         num_classes: K, at least 2.
         channels: C, the channels of the features that the task classifier receives.
-        anchors: The predefined anchors, one of :mod:`sar_mm.anchors`.
-        loss: The losses.
+        anchors: The predefined anchors, one of :mod:`sar_mm.anchors`; without a type, GaussianAnchors.
+        loss: The losses; without a type, SARLoss.
         momentum: Share of the old semantic anchors in their moving average.
         gate: Features are pulled, and the average moves, once every anchor is classified right with a probability
             above this one.
@@ -39,7 +39,7 @@ class SemanticAnchorHead(nn.Module):
             anchor_head=dict(
                 anchors=dict(type='SimplexETFAnchors'),
                 momentum=0.99,
-                loss=dict(type='SARLoss', pull_weight=0.5)))
+                loss=dict(pull_weight=0.5)))
     """
 
     def __init__(
@@ -65,8 +65,8 @@ class SemanticAnchorHead(nn.Module):
         self.gate = gate
         self.gate_per_class = gate_per_class
         self.ignore_index = ignore_index
-        self.loss_module = MODELS.build(loss)
-        self.register_buffer('anchors', ANCHORS.build(anchors)(num_classes, channels))
+        self.loss_module = MODELS.build({'type': 'SARLoss', **loss})
+        self.register_buffer('anchors', ANCHORS.build({'type': 'GaussianAnchors', **anchors})(num_classes, channels))
         self.projector = AnchorProjector(self.anchors.shape[1], channels, seed)
         self.register_buffer('semantic_anchors', torch.zeros(num_classes, channels, device='cpu'))
         self.register_buffer(

@@ -487,3 +487,9 @@ def test_anchor_head__separation_penalty_reaches_the_projector():
     assert losses['loss_separation'] > 0
     losses['loss_separation'].backward()
     assert head.projector[6].weight.grad.abs().sum() > 0
+
+
+def test_anchor_head__types_of_parts_may_be_left_out():
+    head = make_head(anchors=dict(dim=7), loss=dict(pull_weight=3.0))
+    assert type(head.loss_module).__name__ == 'SARLoss' and head.loss_module.pull_weight == 3.0
+    assert torch.equal(head.anchors, make_head(anchors=dict(type='GaussianAnchors', dim=7)).anchors)

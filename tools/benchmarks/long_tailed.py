@@ -2,10 +2,11 @@
 
     python tools/benchmarks/long_tailed.py configs/long_tailed/fashion_mnist/*.py --seeds 0 1 2
 
-adds one line per run to ``<work-dir>/results.jsonl``: the scores of the last validation, the seconds, the versions. Runs
-that are there are not repeated, and an interrupted one is resumed from its last checkpoint. In the end, or at once with
-``--table-only``, it prints a Markdown table with means and standard deviations; ``--page FILE --mark NAME`` writes it
-between ``<!-- NAME -->`` and ``<!-- end -->`` of a page. ``--variant NAME`` keeps runs with other ``--cfg-options`` apart.
+adds one line per run to ``<work-dir>/results.jsonl``: the scores of the last validation, the seconds, the versions.
+Runs that are there are not repeated, and an interrupted one is resumed from its last checkpoint. In the end, or at once
+with ``--table-only``, it prints a Markdown table with means and standard deviations; ``--page FILE --mark NAME`` writes
+it between ``<!-- NAME -->`` and ``<!-- end -->`` of a page. ``--variant NAME`` keeps runs with other ``--cfg-options``
+apart.
 """
 
 import argparse
@@ -55,24 +56,29 @@ def train(config: Path, seed: int, args: argparse.Namespace, label: str) -> dict
     )
 
 
-def show(values: List[float], digits: int = 1) -> str:
-    spread = f' ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else ''
-    return f'{statistics.mean(values):.{digits}f}{spread}'
+def show(values: List[float]) -> str:
+    spread = f' ± {statistics.stdev(values):.1f}' if len(values) > 1 else ''
+    return f'{statistics.mean(values):.1f}{spread}'
 
 
 def render(results: List[dict], columns: Optional[List[str]]) -> str:
-    """Return the results as a Markdown table, a row per config and variant, in the order of the runs."""
+    """Return the results as a Markdown table, a row per config and variant."""
     columns = columns or list(dict.fromkeys(name for run in results for name in run['scores']))
     rows: Dict[str, List[dict]] = {}
     for run in results:
         rows.setdefault(' + '.join(filter(None, (f'`{run["config"]}`', run['variant']))), []).append(run)
-    lines = [f'| config | {" | ".join(columns)} | seeds | training, s |', '| --- |' + ' ---: |' * (len(columns) + 2)]
+    lines = [f'| config | {" | ".join(columns)} | seeds |', '| --- |' + ' ---: |' * (len(columns) + 1)]
     for name, runs in rows.items():
         scores = [[run['scores'][column] for run in runs if column in run['scores']] for column in columns]
         cells = [show(values) if values else '' for values in scores]
-        seconds = show([run['seconds'] for run in runs], digits=0)
-        lines.append(f'| {name} | {" | ".join(cells)} | {len(runs)} | {seconds} |')
+        lines.append(f'| {name} | {" | ".join(cells)} | {len(runs)} |')
     return '\n'.join(lines)
+
+
+def order(run: dict) -> tuple:
+    """Sort the variants of a config below it, and a SAR config below its stock one."""
+    stock = re.sub('^sar_', '', run['config'])
+    return stock, run['config'] != stock, run['variant'] or '', run['seed']
 
 
 def write_page(page: Path, mark: str, table: str) -> None:
@@ -95,6 +101,7 @@ def main() -> None:
     parser.add_argument('--cfg-options', nargs='+', help='settings that every run overrides')
     parser.add_argument('--columns', nargs='+', help='scores to show; default all')
     parser.add_argument('--table-only', action='store_true', help='train nothing, show what is there')
+    parser.add_argument('--all-variants', action='store_true', help='show the runs of every --variant')
     parser.add_argument('--page', type=Path, help='Markdown file to write the table into')
     parser.add_argument('--mark', default='results', help='name of the place in the page')
     args = parser.parse_args()
@@ -116,8 +123,8 @@ def main() -> None:
             out.write(json.dumps(result) + '\n')
     wanted = [config.stem for config in args.configs]
     results = [run for run in read_results(file) if run['config'] in wanted and run['seed'] in args.seeds]
-    results.sort(key=lambda run: (wanted.index(run['config']), run['variant'] or '', run['seed']))
-    table = render(results, args.columns)
+    results = [run for run in results if args.all_variants or run['variant'] == args.variant]
+    table = render(sorted(results, key=order), args.columns)
     print(table)
     if args.page:
         write_page(args.page, args.mark, table)

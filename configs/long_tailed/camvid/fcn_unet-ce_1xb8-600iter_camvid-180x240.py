@@ -6,7 +6,13 @@ norm_cfg = dict(type='BN', requires_grad=True)
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(
-        type='SegDataPreProcessor', mean=[127.5] * 3, std=[127.5] * 3, bgr_to_rgb=True, size=crop_size, seg_pad_val=255
+        type='SegDataPreProcessor',
+        mean=[127.5] * 3,
+        std=[127.5] * 3,
+        bgr_to_rgb=True,
+        size=crop_size,
+        seg_pad_val=255,
+        test_cfg=dict(size_divisor=8),
     ),
     backbone=dict(
         type='UNet',

@@ -25,7 +25,7 @@ class SARLoss(nn.Module):
 
     Example::
 
-        anchor_head=dict(loss=dict(type='SARLoss', pull_weight=0.5))
+        anchor_head=dict(loss=dict(pull_weight=0.5))
     """
 
     def __init__(
