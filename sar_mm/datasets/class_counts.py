@@ -6,7 +6,6 @@ from typing import Any, List, Sequence
 
 import numpy as np
 import torch
-from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from mmengine.fileio import get_text
 
 from .. import ops
@@ -35,13 +34,13 @@ def class_counts(dataset: Any) -> List[int]:
     """
     _full_init(dataset)
     known = getattr(dataset, 'metainfo', {}).get('class_counts')
-    # These pass on the metainfo of what they wrap, whose counts are not theirs.
-    if known is None or isinstance(dataset, (ClassBalancedDataset, ConcatDataset, RepeatDataset)):
-        labels = list(chain.from_iterable(image_labels(dataset)))
-        return np.bincount(labels, minlength=count_classes(dataset, labels)).tolist()
-    classes = dataset.metainfo.get('classes', known)
-    check(len(known) == len(classes), "metainfo['class_counts']", known, f'of length {len(classes)}, one per class')
-    return [int(count) for count in known]
+    # A wrapper that joins, repeats or splits passes on the metainfo of what it wraps, whose counts are not its own.
+    if known is not None and sum(known) == len(dataset):
+        classes = dataset.metainfo.get('classes', known)
+        check(len(known) == len(classes), "metainfo['class_counts']", known, f'of length {len(classes)}, one per class')
+        return [int(count) for count in known]
+    labels = list(chain.from_iterable(image_labels(dataset)))
+    return np.bincount(labels, minlength=count_classes(dataset, labels)).tolist()
 
 
 def image_labels(dataset: Any) -> List[List[int]]:

@@ -22,7 +22,7 @@ class CountedClasses:
         """Set the training images or pixels per class, unless the config gives them; ClassCountsHook calls this.
 
         Raises:
-            ValueError: Not a sequence of counts.
+            ValueError: Not a sequence of counts, or not one for each class of the data set where that is known.
         """
         if getattr(self, 'counts_are_given', False):
             return
@@ -30,6 +30,13 @@ class CountedClasses:
         valid = is_sequence and all(isinstance(count, Integral) and count >= 0 for count in counts)
         check(valid and sum(counts) > 0, 'class_counts', counts, 'integers of at least 0, one per class, not all 0')
         self.class_counts = [int(count) for count in counts]
+        self._check_length()
+
+    def _check_length(self) -> None:
+        classes = (self.dataset_meta or {}).get('classes')
+        if classes is not None:
+            one_each = f'one count for each of the {len(classes)} classes of the data set'
+            check(len(self.class_counts) == len(classes), 'class_counts', self.class_counts, one_each)
 
     def checked_class_counts(self) -> List[int]:
         """Return the counts.
@@ -44,8 +51,5 @@ class CountedClasses:
                 f'{name} does not know how often the classes are in the training data: add '
                 f"dict(type='ClassCountsHook') to custom_hooks of the config, or give {name} class_counts=[...]"
             )
-        classes = (self.dataset_meta or {}).get('classes')
-        if classes is not None:
-            one_each = f'one count for each of the {len(classes)} classes of the data set'
-            check(len(self.class_counts) == len(classes), 'class_counts', self.class_counts, one_each)
+        self._check_length()
         return self.class_counts

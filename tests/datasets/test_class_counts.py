@@ -85,10 +85,12 @@ def test_class_counts__wrappers_do_not_hand_on_the_counts_of_a_long_tailed_view(
 
 
 def test_class_counts__believes_the_metainfo():
-    counted = dict(classes=('a', 'b'), class_counts=(900, 7))
-    assert class_counts(CountedImages([0], metainfo=counted)) == [900, 7]
+    counted = dict(classes=('a', 'b'), class_counts=(2, 1))
+    assert class_counts(CountedImages([1, 1, 1], metainfo=counted)) == [2, 1]
+    # Of a part or a repetition, they are somebody else's.
+    assert class_counts(CountedImages([1, 1], metainfo=counted)) == [0, 2]
     with pytest.raises(ValueError, match=r"metainfo\['class_counts'\]` to be of length 2"):
-        class_counts(CountedImages([0], metainfo=dict(counted, class_counts=(900, 7, 1))))
+        class_counts(CountedImages([0] * 4, metainfo=dict(counted, class_counts=(2, 1, 1))))
 
 
 def test_class_counts__of_mmpretrain_with_folds(tmp_path):

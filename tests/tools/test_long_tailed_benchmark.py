@@ -55,6 +55,35 @@ def test_long_tailed__trains_once_and_shows_a_table(folder):
     assert 'old' not in text
 
 
+def test_long_tailed__goes_on_where_it_was_interrupted(folder):
+    """Once within the training, once between the last checkpoint and the test."""
+    scores = []
+    for stop in (2, 4):
+        work_dir = folder / f'stop{stop}'
+        options = ['randomness.seed=5', 'train_cfg.max_iters=4', 'default_hooks.checkpoint.interval=2']
+        train = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(CONFIG), '--cfg-options', *options]
+        train += [f'train_cfg.max_iters={stop}', '--work-dir', str(work_dir / f'{CONFIG.stem}+v' / 'seed5')]
+        subprocess.run(train, cwd=folder, check=True, capture_output=True)
+        result = run(
+            CONFIG, '--seeds', 5, '--work-dir', work_dir, '--variant', 'v', '--cfg-options', *options[1:], folder=folder
+        )
+        assert result.returncode == 0, result.stderr
+        log = (work_dir / f'{CONFIG.stem}+v' / 'seed5' / 'train.txt').read_text()
+        assert f'resumed epoch: 0, iter: {stop}' in log
+        line = json.loads((work_dir / 'results.jsonl').read_text())
+        scores.append(line['scores'])
+    assert scores[0].keys() == {'accuracy/top1'} and scores[0] == scores[1]
+
+
+def test_long_tailed__results_of_another_version_of_the_config(folder):
+    file = folder / 'other' / 'results.jsonl'
+    file.parent.mkdir()
+    file.write_text(json.dumps(dict(config=CONFIG.stem, variant=None, seed=0, scores={}, digest='0')) + '\n')
+    result = run(CONFIG, '--seeds', 0, '--work-dir', file.parent, folder=folder)
+    assert result.returncode == 1
+    assert f'the results of {CONFIG.stem}, seed 0, are those of another version of the config' in result.stderr
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [

@@ -2,7 +2,7 @@
 
     python tools/benchmarks/long_tailed.py configs/long_tailed/fashion_mnist/*.py --seeds 0 1 2
 
-adds one line per run to ``<work-dir>/results.jsonl``: the scores of the last validation, the seconds, the versions.
+adds one line per run to ``<work-dir>/results.jsonl``: the scores on the test set, a hash of the config, the versions.
 Runs that are there are not repeated, and an interrupted one is resumed from its last checkpoint. In the end, or at once
 with ``--table-only``, it prints a Markdown table with means and standard deviations; ``--page FILE --mark NAME`` writes
 it between ``<!-- NAME -->`` and ``<!-- end -->`` of a page. ``--variant NAME`` keeps runs with other ``--cfg-options``
@@ -10,6 +10,7 @@ apart.
 """
 
 import argparse
+import hashlib
 import json
 import platform
 import re
@@ -19,41 +20,54 @@ from pathlib import Path
 from typing import Dict, List, Optional
 
 import torch
+from mmengine.config import Config
 from mmengine.device import get_device
 
+import sar_mm  # noqa: F401  (configs with a `_base_` in mmseg)
 from sar_mm.engine.run_tool import run_tool
 
-TRAIN = Path(__file__).resolve().parents[1] / 'train.py'
-
-
-def last_validation(work_dir: Path) -> Optional[Dict[str, float]]:
-    """Return the scores that a run's last validation logged."""
-    logs = sorted(work_dir.glob('*/vis_data/scalars.json'), key=lambda path: path.stat().st_mtime)
-    lines = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
-    scores = [line for line in lines if not any('loss' in name for name in line)]
-    skipped = ('step', 'data_time', 'time', 'iter', 'epoch')
-    return {name: value for name, value in scores[-1].items() if name not in skipped} if scores else None
+TOOLS = Path(__file__).resolve().parents[1]
 
 
 def read_results(file: Path) -> List[dict]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def train(config: Path, seed: int, args: argparse.Namespace, label: str) -> dict:
-    """Train a config to the end and return the line of its results."""
+def run(config: Path, seed: int, args: argparse.Namespace, label: str) -> dict:
+    """Train a config to the end, test it, and return the line of its results."""
     name = config.stem if args.variant is None else f'{config.stem}+{args.variant}'
     work_dir = args.work_dir / name / f'seed{seed}'
-    options = [f'randomness.seed={seed}', *(args.cfg_options or [])]
-    command = [str(TRAIN), str(config), '--work-dir', str(work_dir), '--resume', '--cfg-options', *options]
-    seconds = run_tool(command, work_dir / 'train.txt', label)
-    scores = last_validation(work_dir)
-    if scores is None:
-        sys.exit(f'error: {work_dir} logged no validation: its config should validate at the end of the training')
+    options = ['--cfg-options', f'randomness.seed={seed}', *(args.cfg_options or [])]
+    train = [str(TOOLS / 'train.py'), str(config), '--work-dir', str(work_dir), '--resume', *options]
+    run_tool(train, work_dir / 'train.txt', f'{label}: train')
+    checkpoint = (work_dir / 'last_checkpoint').read_text().strip()
+    test = [str(TOOLS / 'test.py'), str(config), checkpoint, '--work-dir', str(work_dir / 'test'), *options]
+    run_tool(test, work_dir / 'test.txt', f'{label}: test ')
+    newest = max(work_dir.glob('test/*/*.json'), key=lambda path: path.stat().st_mtime)
+    scores = json.loads(newest.read_text())
+    scores = {name: value for name, value in scores.items() if isinstance(value, float) and 'time' not in name}
     device = torch.cuda.get_device_name() if get_device() == 'cuda' else f'{platform.machine()} CPU'
-    versions = dict(torch=torch.__version__, device=device)
-    return dict(
-        config=config.stem, variant=args.variant, seed=seed, scores=scores, seconds=round(seconds, 1), **versions
-    )
+    made_with = dict(digest=digest(config, args), torch=torch.__version__, device=device)
+    return dict(config=config.stem, variant=args.variant, seed=seed, scores=scores, **made_with)
+
+
+def digest(config: Path, args: argparse.Namespace) -> str:
+    """Return a hash of what a config says, without the seed."""
+    cfg = Config.fromfile(config).to_dict()
+    return hashlib.sha256(json.dumps([cfg, args.cfg_options], default=str, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def find(results: List[dict], config: Path, seed: int, args: argparse.Namespace) -> bool:
+    """Tell whether there is a result of this run; one of another version of the config ends the program."""
+    for result in results:
+        if (result['config'], result['variant'], result['seed']) == (config.stem, args.variant, seed):
+            if result['digest'] != digest(config, args):
+                sys.exit(
+                    f'error: the results of {config.stem}, seed {seed}, are those of another version of the config or '
+                    f'of other --cfg-options: remove them from {args.work_dir}, choose another --variant or --work-dir'
+                )
+            return True
+    return False
 
 
 def show(values: List[float]) -> str:
@@ -114,11 +128,10 @@ def main() -> None:
     file = args.work_dir / 'results.jsonl'
     runs = [(seed, config) for seed in args.seeds for config in args.configs]
     for number, (seed, config) in enumerate(runs, 1):
-        done = {(run['config'], run['variant'], run['seed']) for run in read_results(file)}
-        if args.table_only or (config.stem, args.variant, seed) in done:
+        if args.table_only or find(read_results(file), config, seed, args):
             continue
         variant = f' + {args.variant}' if args.variant else ''
-        result = train(config, seed, args, f'[{number}/{len(runs)}] {config.stem}{variant}, seed {seed}')
+        result = run(config, seed, args, f'[{number}/{len(runs)}] {config.stem}{variant}, seed {seed}')
         with file.open('a') as out:
             out.write(json.dumps(result) + '\n')
     wanted = [config.stem for config in args.configs]

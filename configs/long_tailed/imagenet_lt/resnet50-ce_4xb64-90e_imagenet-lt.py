@@ -8,7 +8,7 @@ model = dict(
 )
 custom_hooks = [dict(type='ClassCountsHook')]
 
-optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4))
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4))
 param_scheduler = dict(type='CosineAnnealingLR', T_max=90, by_epoch=True)
 train_cfg = dict(by_epoch=True, max_epochs=90, val_interval=10)
 val_cfg = dict()

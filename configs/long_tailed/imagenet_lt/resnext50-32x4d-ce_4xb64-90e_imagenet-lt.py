@@ -1,18 +1,2 @@
-_base_ = ['../_base_/imagenet-lt.py', 'mmpretrain::_base_/default_runtime.py']
-custom_imports = dict(imports=['sar_mm'])
-model = dict(
-    type='ImageClassifier',
-    backbone=dict(
-        type='ResNeXt', depth=50, groups=32, width_per_group=4, num_stages=4, out_indices=(3,), style='pytorch'
-    ),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(type='LinearClsHead', num_classes=1000, in_channels=2048, loss=dict(type='CrossEntropyLoss')),
-)
-custom_hooks = [dict(type='ClassCountsHook')]
-
-optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4))
-param_scheduler = dict(type='CosineAnnealingLR', T_max=90, by_epoch=True)
-train_cfg = dict(by_epoch=True, max_epochs=90, val_interval=10)
-val_cfg = dict()
-test_cfg = dict()
-auto_scale_lr = dict(base_batch_size=256)
+_base_ = './resnet50-ce_4xb64-90e_imagenet-lt.py'
+model = dict(backbone=dict(type='ResNeXt', groups=32, width_per_group=4))

@@ -17,9 +17,10 @@ from .class_counts import training_class_counts
 class DeferredReweightingHook(Hook):
     """Weights the classes in the losses from some epoch or iteration on (DRW).
 
-    The weights are (1 - beta) / (1 - beta^n_k), scaled to sum K, n_k being the training images of class k. They become
-    the ``class_weight`` of every module of the model that has this attribute: the cross-entropies of MMPretrain and
-    MMSegmentation, and the long-tailed losses of this package. Until then, the ``class_weight`` of the config holds.
+    The weights are proportional to (1 - beta) / (1 - beta^n_k), n_k being the training images of class k, and average 1
+    over the training images, so that the step size stays. They become the ``class_weight`` of every module of the model
+    that has this attribute: the cross-entropies of MMPretrain and MMSegmentation, and the long-tailed losses of this
+    package. Until then, the ``class_weight`` of the config holds.
     LDAM-DRW is LDAM's loss with this hook. A resumed run goes on as if it had not been interrupted.
 
     Where pixels are ignored, take a loss of this package: with ``class_weight``, CrossEntropyLoss of mmseg 1.2.2 fails
@@ -68,7 +69,9 @@ class DeferredReweightingHook(Hook):
             _check_epochs(runner, type(self).__name__, 'use by_epoch=False')
         counts = training_class_counts(runner, self.file, self.kind)
         self._losses = _weighted_modules(runner.model, len(counts))
-        self._weights = effective_number_weights(counts, self.beta)
+        weights = effective_number_weights(counts, self.beta)
+        mean = sum(count * weight for count, weight in zip(counts, weights)) / sum(counts)
+        self._weights = [weight / mean for weight in weights]
 
     def before_train_epoch(self, runner: Runner) -> None:
         if self.by_epoch and runner.epoch >= self.begin:

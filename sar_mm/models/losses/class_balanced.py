@@ -12,7 +12,7 @@ from .counted import ClassCountLoss
 class ClassBalancedLoss(ClassCountLoss):
     """Cross-entropy weighted by the inverse effective number of samples, ``(1 - beta) / (1 - beta^n_k)``.
 
-    Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 2; the weights sum to K.
+    Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 2.
 
     Args:
         beta: In [0, 1): 0 for no weights, near 1 for the inverse frequency.
@@ -29,7 +29,7 @@ class ClassBalancedLoss(ClassCountLoss):
         check(0 <= beta < 1, 'beta', beta, 'a number in [0, 1)')
         self.beta = beta
 
-    def _class_weight(self, counts: Tensor) -> Optional[Tensor]:
+    def weights_for(self, counts: Tensor) -> Optional[Tensor]:
         weight = effective_number_weights(counts, self.beta)
-        given = super()._class_weight(counts)
+        given = super().weights_for(counts)
         return weight if given is None else weight * given

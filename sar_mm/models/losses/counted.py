@@ -10,8 +10,9 @@ from ...checks import check, check_weight
 class ClassCountLoss(nn.Module):
     """Cross-entropy that knows how often each class occurs in the training data; what it does with it is up to others.
 
-    It is called as the losses of both toolboxes are, and averages as their cross-entropy does by default: over all
-    samples or pixels, ignored ones included.
+    It is called as the losses of both toolboxes are, and averages over all samples or pixels, ignored ones included, as
+    their cross-entropy does by default. Class weights are scaled to average 1 over the batch's targets, as in PyTorch's
+    weighted mean and the published recipes: weighting changes the balance, not the step size.
 
     Args:
         class_counts: Images or pixels of every class, K of them. None: :class:`ClassCountsHook` brings them.
@@ -34,14 +35,28 @@ class ClassCountLoss(nn.Module):
         super().__init__()
         check_weight('loss_weight', loss_weight)
         check('loss' in loss_name, 'loss_name', loss_name, 'a name with `loss` in it')
-        self.class_weight = class_weight
         self.loss_weight = loss_weight
         self.loss_name = loss_name
         # Not in the checkpoint, which stays a stock one: the counts belong to the data.
         self.register_buffer('class_counts', None, persistent=False)
+        self.register_buffer('_class_weight', None, persistent=False)
+        self._given_weight: Optional[Sequence[float]] = None
+        self.class_weight = class_weight
         self.has_own_counts = class_counts is not None
         if self.has_own_counts:
             self._keep(class_counts)
+
+    @property
+    def class_weight(self) -> Optional[Tensor]:
+        """Weights of the classes, (K,), or None; a sequence of K numbers may be assigned."""
+        return self._class_weight
+
+    @class_weight.setter
+    def class_weight(self, value: Optional[Sequence[float]]) -> None:
+        if value is not self._given_weight:  # a hook assigns the same list in every step
+            device = None if self._class_weight is None else self._class_weight.device
+            weight = None if value is None else torch.as_tensor(value, dtype=torch.float32, device=device)
+            self._given_weight, self._class_weight = value, weight
 
     def set_class_counts(self, class_counts: Sequence[float]) -> None:
         """Take the counts of the training data; counts given in the config stay."""
@@ -62,7 +77,7 @@ class ClassCountLoss(nn.Module):
         weight: Optional[Tensor] = None,
         avg_factor: Optional[float] = None,
         ignore_index: int = -100,
-        **kwargs,
+        reduction_override: Optional[str] = None,
     ) -> Tensor:
         """Return the weighted loss, a scalar.
 
@@ -72,18 +87,22 @@ class ClassCountLoss(nn.Module):
             weight: A weight per sample or pixel.
             avg_factor: Divisor of the sum. None: the number of samples or pixels.
             ignore_index: Class index that is left out.
-            kwargs: What the toolboxes pass to other losses.
+            reduction_override: None; there is no other reduction.
         """
+        check(reduction_override is None, 'reduction_override', reduction_override, 'None')
         counts = self._counts_for(score)
         is_soft = target.is_floating_point()
-        class_weight = self._class_weight(counts)
+        target = target.float() if is_soft else target
+        class_weight = self.weights_for(counts)
         loss = F.cross_entropy(
             self.adjust(score.float(), target, counts),
-            target.float() if is_soft else target,
+            target,
             weight=class_weight,
             reduction='none',
             **({} if is_soft else dict(ignore_index=ignore_index)),
         )
+        if class_weight is not None:
+            loss = loss / _mean_weight(class_weight, target, ignore_index)
         if weight is not None:
             loss = loss * weight
         return self.loss_weight * (loss.mean() if avg_factor is None else loss.sum() / avg_factor)
@@ -92,11 +111,14 @@ class ClassCountLoss(nn.Module):
         """Return the logits that the cross-entropy is taken of."""
         return score
 
-    def _class_weight(self, counts: Tensor) -> Optional[Tensor]:
-        if self.class_weight is None:
+    def weights_for(self, counts: Tensor) -> Optional[Tensor]:
+        """Return the weights of the classes, (K,), if there are any."""
+        if self._class_weight is None:
             return None
-        check(len(self.class_weight) == len(counts), 'class_weight', self.class_weight, f'{len(counts)} weights')
-        return counts.new_tensor(self.class_weight)
+        check(len(self._class_weight) == len(counts), 'class_weight', self._given_weight, f'{len(counts)} weights')
+        if self._class_weight.device != counts.device:
+            self._class_weight = self._class_weight.to(counts.device)
+        return self._class_weight
 
     def _counts_for(self, score: Tensor) -> Tensor:
         name = type(self).__name__
@@ -112,3 +134,13 @@ class ClassCountLoss(nn.Module):
         if self.class_counts.device != score.device:
             self.class_counts = self.class_counts.to(score.device)
         return self.class_counts
+
+
+def _mean_weight(class_weight: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+    """Return the mean weight of the targets that count, a scalar; 1 where there are none."""
+    if target.is_floating_point():
+        total, number = (target @ class_weight).sum(), target.sum()
+    else:
+        valid = target != ignore_index
+        total, number = (class_weight[target * valid] * valid).sum(), valid.sum()
+    return torch.where(total > 0, total / number.clamp(min=1), torch.ones_like(total))

@@ -100,7 +100,16 @@ def make_runner(tmp_path, monkeypatch):
     return make
 
 
-WEIGHTS = effective_number_weights([5, 2, 1], 0.9)
+def scaled_weights(counts, beta):
+    """Effective-number weights that average 1 over the images."""
+    weights = effective_number_weights(counts, beta)
+    total = 0.0
+    for count, weight in zip(counts, weights):
+        total += count * weight
+    return [weight / (total / sum(counts)) for weight in weights]
+
+
+WEIGHTS = scaled_weights([5, 2, 1], 0.9)
 
 
 def reweighting(**options):
@@ -120,7 +129,7 @@ def test_deferred_reweighting__begins_at_its_epoch(make_runner):
     assert [(epoch, weights) for epoch, _, weights, _, _ in runner.recorder.steps] == [
         (epoch, [WEIGHTS, WEIGHTS] if epoch >= 2 else [[1, 2, 3], None]) for epoch in (0, 0, 1, 1, 2, 2, 3, 3)
     ]
-    assert sum(WEIGHTS) == pytest.approx(3)
+    assert sum(n * weight for n, weight in zip([5, 2, 1], WEIGHTS)) == pytest.approx(8)
 
 
 @pytest.mark.parametrize('by_epoch', [True, False])
@@ -148,7 +157,7 @@ def test_deferred_reweighting__from_a_file(make_runner, tmp_path):
     for kind, counts in (('pixels', [90, 40, 20]), ('images', [9, 4, 2])):
         model = Model()
         make_runner(reweighting(begin=0, file=str(path), kind=kind), max_epochs=1, model=model, name=kind).train()
-        assert model.head.loss.class_weight == effective_number_weights(counts, 0.9)
+        assert model.head.loss.class_weight == scaled_weights(counts, 0.9)
 
 
 @pytest.mark.parametrize('toolbox', ['mmpretrain', 'mmseg'])

@@ -29,8 +29,8 @@ def draw(shape=(9,), ignored=False):
 
 
 def by_loops(name, score, target, counts):
-    """The loss of every row with Python numbers; rows (N, K) and labels."""
-    total = []
+    """The loss of every row with Python numbers; rows (N, K) and labels. Weights average 1 over those that count."""
+    total, weights = [], []
     prior = [count / sum(counts) for count in counts]
     effective = [(1 - 0.9999) / (1 - 0.9999**count) for count in counts]
     for row, label in zip(score.tolist(), target.tolist()):
@@ -47,7 +47,8 @@ def by_loops(name, score, target, counts):
         highest = max(row)
         log_sum = highest + math.log(sum(math.exp(value - highest) for value in row))
         total.append(weight * (log_sum - row[label]))
-    return total
+        weights.append(weight)
+    return [value * len(weights) / sum(weights) for value in total]
 
 
 @pytest.mark.parametrize('ignored', [False, True])
@@ -96,7 +97,7 @@ def test_losses__one_hot_probabilities_equal_labels(name):
     torch.testing.assert_close(loss(score, F.one_hot(target, K).float()), loss(score, target))
 
 
-@pytest.mark.parametrize('name', KINDS)
+@pytest.mark.parametrize('name', ['LogitAdjustedLoss', 'LDAMLoss'])
 def test_losses__weights_and_divisor(name):
     score, target = draw()
     loss = make(name, class_counts=COUNTS)
@@ -105,8 +106,37 @@ def test_losses__weights_and_divisor(name):
     torch.testing.assert_close(loss(score, target, weight=weight), (each * weight).mean())
     torch.testing.assert_close(loss(score, target, avg_factor=4), each.sum() / 4)
     torch.testing.assert_close(make(name, class_counts=COUNTS, loss_weight=0.5)(score, target), each.mean() / 2)
-    loss.class_weight = [1.0, 2.0, 3.0, 0.0]  # as deferred re-weighting does
-    torch.testing.assert_close(loss(score, target), (each * torch.tensor([1.0, 2.0, 3.0, 0.0])[target]).mean())
+    loss.class_weight = [1.0, 2.0, 3.0, 0.5]  # as deferred re-weighting does
+    of_target = torch.tensor([1.0, 2.0, 3.0, 0.5])[target]
+    expected = (each * of_target).sum() / of_target.sum()
+    torch.testing.assert_close(loss(score, target), expected)
+    torch.testing.assert_close(loss(score, F.one_hot(target, K).float()), expected)
+    torch.testing.assert_close(loss(score, target, avg_factor=3), expected * 9 / 3)
+
+
+def test_ldam__with_deferred_weights_is_the_published_loss():
+    """F.cross_entropy(s * (cosine - margin), target, weight) of Cao et al., a mean over the weights of the targets."""
+    cosine, target = draw()
+    cosine = cosine.tanh()
+    weight = effective_number_weights(torch.tensor(COUNTS), 0.9999)
+    margins = 0.5 * (torch.tensor(COUNTS).float() / min(COUNTS)) ** -0.25
+    expected = F.cross_entropy(30 * (cosine - F.one_hot(target, K) * margins[target][:, None]), target, weight)
+    loss = LDAMLoss(class_counts=COUNTS, class_weight=weight)
+    torch.testing.assert_close(loss(30 * cosine, target, avg_factor=len(target)), expected)
+
+
+@pytest.mark.parametrize('name', KINDS)
+def test_losses__nothing_counts(name):
+    score, target = draw((2, 3, 4))
+    loss = make(name, class_counts=COUNTS, class_weight=[1.0, 2.0, 3.0, 4.0])
+    value = loss(score, torch.full_like(target, 255), ignore_index=255)
+    value.backward()
+    assert value == 0 and not score.grad.any()
+
+
+def test_losses__wrong_reduction():
+    with pytest.raises(ValueError, match='`reduction_override` to be None'):
+        make('LDAMLoss', class_counts=COUNTS)(*draw(), reduction_override='sum')
 
 
 @pytest.mark.parametrize('name', KINDS)
@@ -153,7 +183,7 @@ def test_class_balanced__given_weights_are_multiplied_in():
     score, target = draw()
     loss = ClassBalancedLoss(beta=0.9, class_counts=COUNTS, class_weight=[1.0, 0.0, 2.0, 1.0])
     weight = effective_number_weights(torch.tensor(COUNTS), 0.9) * torch.tensor([1.0, 0.0, 2.0, 1.0])
-    expected = (F.cross_entropy(score, target, reduction='none') * weight[target]).mean()
+    expected = F.cross_entropy(score, target, weight)
     torch.testing.assert_close(loss(score, target), expected)
 
 

@@ -1,0 +1,134 @@
+"""Train configs over several seeds, go on where it was interrupted, and put the scores into a table.
+
+    python tools/benchmarks/long_tailed.py configs/long_tailed/fashion_mnist/*.py --seeds 0 1 2
+
+adds one line per run to ``<work-dir>/results.jsonl``: the scores of the last validation, the seconds, the versions.
+Runs that are there are not repeated, and an interrupted one is resumed from its last checkpoint. In the end, or at once
+with ``--table-only``, it prints a Markdown table with means and standard deviations; ``--page FILE --mark NAME`` writes
+it between ``<!-- NAME -->`` and ``<!-- end -->`` of a page. ``--variant NAME`` keeps runs with other ``--cfg-options``
+apart.
+"""
+
+import argparse
+import json
+import platform
+import re
+import statistics
+import sys
+from pathlib import Path
+from typing import Dict, List, Optional
+
+import torch
+from mmengine.device import get_device
+
+from sar_mm.engine.run_tool import run_tool
+
+TRAIN = Path(__file__).resolve().parents[1] / 'train.py'
+
+
+def last_validation(work_dir: Path) -> Optional[Dict[str, float]]:
+    """Return the scores that a run's last validation logged."""
+    logs = sorted(work_dir.glob('*/vis_data/scalars.json'), key=lambda path: path.stat().st_mtime)
+    lines = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
+    scores = [line for line in lines if not any('loss' in name for name in line)]
+    skipped = ('step', 'data_time', 'time', 'iter', 'epoch')
+    return {name: value for name, value in scores[-1].items() if name not in skipped} if scores else None
+
+
+def read_results(file: Path) -> List[dict]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def train(config: Path, seed: int, args: argparse.Namespace, label: str) -> dict:
+    """Train a config to the end and return the line of its results."""
+    name = config.stem if args.variant is None else f'{config.stem}+{args.variant}'
+    work_dir = args.work_dir / name / f'seed{seed}'
+    options = [f'randomness.seed={seed}', *(args.cfg_options or [])]
+    command = [str(TRAIN), str(config), '--work-dir', str(work_dir), '--resume', '--cfg-options', *options]
+    seconds = run_tool(command, work_dir / 'train.txt', label)
+    scores = last_validation(work_dir)
+    if scores is None:
+        sys.exit(f'error: {work_dir} logged no validation: its config should validate at the end of the training')
+    device = torch.cuda.get_device_name() if get_device() == 'cuda' else f'{platform.machine()} CPU'
+    versions = dict(torch=torch.__version__, device=device)
+    return dict(
+        config=config.stem, variant=args.variant, seed=seed, scores=scores, seconds=round(seconds, 1), **versions
+    )
+
+
+def show(values: List[float]) -> str:
+    spread = f' ± {statistics.stdev(values):.1f}' if len(values) > 1 else ''
+    return f'{statistics.mean(values):.1f}{spread}'
+
+
+def render(results: List[dict], columns: Optional[List[str]]) -> str:
+    """Return the results as a Markdown table, a row per config and variant."""
+    columns = columns or list(dict.fromkeys(name for run in results for name in run['scores']))
+    rows: Dict[str, List[dict]] = {}
+    for run in results:
+        rows.setdefault(' + '.join(filter(None, (f'`{run["config"]}`', run['variant']))), []).append(run)
+    lines = [f'| config | {" | ".join(columns)} | seeds |', '| --- |' + ' ---: |' * (len(columns) + 1)]
+    for name, runs in rows.items():
+        scores = [[run['scores'][column] for run in runs if column in run['scores']] for column in columns]
+        cells = [show(values) if values else '' for values in scores]
+        lines.append(f'| {name} | {" | ".join(cells)} | {len(runs)} |')
+    return '\n'.join(lines)
+
+
+def order(run: dict) -> tuple:
+    """Sort the variants of a config below it, and a SAR config below its stock one."""
+    stock = re.sub('^sar_', '', run['config'])
+    return stock, run['config'] != stock, run['variant'] or '', run['seed']
+
+
+def write_page(page: Path, mark: str, table: str) -> None:
+    """Replace what stands between the marks of a page."""
+    text = page.read_text(encoding='utf-8')
+    new, found = re.subn(
+        rf'(<!-- {re.escape(mark)} -->\n).*?(<!-- end -->)', lambda m: f'{m[1]}{table}\n{m[2]}', text, flags=re.S
+    )
+    if not found:
+        sys.exit(f'error: {page} has no lines `<!-- {mark} -->` and `<!-- end -->`')
+    page.write_text(new, encoding='utf-8')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('configs', type=Path, nargs='+', help='the rows of the table')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='one run of every config per seed')
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/long_tailed'))
+    parser.add_argument('--variant', help='name of what --cfg-options changes; other runs of the config stay')
+    parser.add_argument('--cfg-options', nargs='+', help='settings that every run overrides')
+    parser.add_argument('--columns', nargs='+', help='scores to show; default all')
+    parser.add_argument('--table-only', action='store_true', help='train nothing, show what is there')
+    parser.add_argument('--all-variants', action='store_true', help='show the runs of every --variant')
+    parser.add_argument('--page', type=Path, help='Markdown file to write the table into')
+    parser.add_argument('--mark', default='results', help='name of the place in the page')
+    args = parser.parse_args()
+    missing = [str(config) for config in args.configs if not config.is_file()]
+    if missing:
+        parser.error(f'there is no config {missing[0]}')
+    if args.cfg_options and args.variant is None:
+        parser.error('--cfg-options needs a --variant, to keep these runs apart from others')
+
+    file = args.work_dir / 'results.jsonl'
+    runs = [(seed, config) for seed in args.seeds for config in args.configs]
+    for number, (seed, config) in enumerate(runs, 1):
+        done = {(run['config'], run['variant'], run['seed']) for run in read_results(file)}
+        if args.table_only or (config.stem, args.variant, seed) in done:
+            continue
+        variant = f' + {args.variant}' if args.variant else ''
+        result = train(config, seed, args, f'[{number}/{len(runs)}] {config.stem}{variant}, seed {seed}')
+        with file.open('a') as out:
+            out.write(json.dumps(result) + '\n')
+    wanted = [config.stem for config in args.configs]
+    results = [run for run in read_results(file) if run['config'] in wanted and run['seed'] in args.seeds]
+    results = [run for run in results if args.all_variants or run['variant'] == args.variant]
+    table = render(sorted(results, key=order), args.columns)
+    print(table)
+    if args.page:
+        write_page(args.page, args.mark, table)
+
+
+if __name__ == '__main__':
+    main()
