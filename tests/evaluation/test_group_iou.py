@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -57,7 +58,7 @@ def test_group_iou_metric__settable_shares_and_counts_of_the_hook():
 TWO_PROCESSES = """
 import json, torch, mmseg.models
 torch.distributed.init_process_group('gloo', init_method='file://{folder}/store', rank={rank}, world_size=2)
-from sar_mm.evaluation import GroupIoUMetric
+from sar_mm.evaluation.group_iou import GroupIoUMetric
 metric = GroupIoUMetric(class_counts=[6, 3, 1, 0], common=0.5, rare=0.2)
 metric.dataset_meta = dict(classes={classes})
 for label, prediction in {samples}[{rank}::2]:
