@@ -64,7 +64,7 @@ metric.dataset_meta = dict(classes={classes})
 for label, prediction in {samples}[{rank}::2]:
     sample = dict(gt_sem_seg=dict(data=torch.tensor([label])), pred_sem_seg=dict(data=torch.tensor([prediction])))
     metric.process({{}}, [sample])
-print(json.dumps({{name: value for name, value in metric.evaluate(3).items() if value == value}}))
+print(json.dumps({{name: float(value) for name, value in metric.evaluate(3).items() if value == value}}))
 torch.distributed.barrier()
 torch.distributed.destroy_process_group()
 """
