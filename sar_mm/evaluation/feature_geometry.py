@@ -10,6 +10,7 @@ from ..analysis import FeatureStatistics, geometry
 from ..checks import check, check_integer
 from ..ops import nearest_labels
 from ..registry import METRICS
+from .group_accuracy import single_label
 
 
 @METRICS.register_module()
@@ -73,7 +74,7 @@ class FeatureGeometry(BaseMetric):
             target = torch.stack([self._label_map(sample, feature.shape[2:]) for sample in data_samples])
         else:
             check(feature.dim() == 2, 'feature', tuple(feature.shape), '(N, C) for the labels of images')
-            target = torch.stack([_label(sample) for sample in data_samples])
+            target = torch.stack([single_label(sample) for sample in data_samples])
         # Samplers fill up the processes' shares with an image more, which BaseMetric would drop in evaluate(), where it
         # learns of the number of images. It can only be the last one.
         if self._last is not None:
@@ -147,9 +148,3 @@ class FeatureGeometry(BaseMetric):
             f'{name} needs one forward pass for a batch of {images} images, but saw features of shape {shapes}: use '
             "test_cfg=dict(mode='whole') instead of mode='slide', and no test-time augmentation"
         )
-
-
-def _label(sample: dict) -> Tensor:
-    label = torch.as_tensor(sample['gt_label']).flatten()
-    check(len(label) == 1, 'gt_label', label.tolist(), 'one label per sample, as in single-label classification')
-    return label[0]

@@ -63,15 +63,11 @@ class GroupAccuracy(CountedClasses, BaseMetric):
             data_samples: Dicts with ``gt_label`` and with ``pred_score`` (K,) or ``pred_label``.
         """
         for sample in data_samples:
-            label = torch.as_tensor(sample['gt_label']).flatten()
-            check(
-                len(label) == 1, 'gt_label', label.tolist(), 'one label per sample, as in single-label classification'
-            )
             if 'pred_score' in sample:
                 prediction = torch.as_tensor(sample['pred_score']).argmax()
             else:
                 prediction = torch.as_tensor(sample['pred_label'])
-            self.results.append((int(prediction), int(label)))
+            self.results.append((int(prediction), int(single_label(sample))))
 
     def compute_metrics(self, results: List[Tuple[int, int]]) -> Dict[str, float]:
         """Compute the metrics of (prediction, label) pairs."""
@@ -93,3 +89,10 @@ class GroupAccuracy(CountedClasses, BaseMetric):
         groups = dict(many=is_many, medium=~is_many & ~is_few, few=is_few)
         members = {name: recall[group & ~recall.isnan()] for name, group in groups.items()}
         return {name: recalls.mean().item() for name, recalls in members.items() if len(recalls)}
+
+
+def single_label(sample: dict) -> Tensor:
+    """Return the class index of a data sample, a scalar; a ValueError where it has none or several."""
+    label = torch.as_tensor(sample['gt_label']).flatten()
+    check(len(label) == 1, 'gt_label', label.tolist(), 'one label per sample, as in single-label classification')
+    return label[0]

@@ -1,30 +1,7 @@
 # CIFAR-100, long-tailed: 500 images of the first class down to 5 of the last; the test set is balanced.
-train_pipeline = [
-    dict(type='RandomCrop', crop_size=32, padding=4),
-    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='PackInputs'),
-]
-test_pipeline = [dict(type='PackInputs')]
+_base_ = './cifar10-lt100.py'
 data_root = 'data/cifar100'
-data_preprocessor = dict(num_classes=100, mean=[129.304, 124.07, 112.434], std=[68.17, 65.392, 70.418], to_rgb=False)
-train_dataloader = dict(
-    batch_size=128,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(
-        type='LongTailedDataset',
-        imbalance_factor=100,
-        dataset=dict(type='CIFAR100', data_root=data_root, split='train', pipeline=train_pipeline),
-    ),
-)
-val_dataloader = dict(
-    batch_size=500,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='CIFAR100', data_root=data_root, split='test', test_mode=True, pipeline=test_pipeline),
-)
+data_preprocessor = dict(num_classes=100, mean=[129.304, 124.07, 112.434], std=[68.17, 65.392, 70.418])
+train_dataloader = dict(dataset=dict(dataset=dict(type='CIFAR100', data_root=data_root)))
+val_dataloader = dict(dataset=dict(type='CIFAR100', data_root=data_root))
 test_dataloader = val_dataloader
-val_evaluator = dict(type='GroupAccuracy')
-test_evaluator = val_evaluator
