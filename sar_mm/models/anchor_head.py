@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_ignore_index, check_integer, check_probability
-from ..ops import anchors_confident, nearest_labels, pairwise_cosine
+from ..ops import anchor_scores, nearest_labels, pairwise_cosine
 from ..registry import ANCHORS, MODELS
 from .projector import AnchorProjector
 
@@ -92,7 +92,8 @@ class SemanticAnchorHead(nn.Module):
         with torch.autocast(feature.device.type, enabled=False):
             embedded = self.projector(self.anchors)
             logits = classify(embedded).float()
-            is_open = anchors_confident(logits.detach(), self.gate)
+            right, probability = anchor_scores(logits.detach())
+            is_open = right & (probability > self.gate)
             if not self.gate_per_class:
                 is_open = is_open.all()
             semantic_anchors = self._average(embedded.detach(), is_open)
@@ -100,30 +101,26 @@ class SemanticAnchorHead(nn.Module):
                 target = nearest_labels(target, feature.shape[2:])
             gate = is_open.float()
             losses = self.loss_module(logits, embedded, feature, target, semantic_anchors, gate, self.ignore_index)
-            losses.update(self._statistics(logits.detach(), semantic_anchors), anchor_gate=gate.mean())
+            cosine, mean_cosine = pairwise_cosine(semantic_anchors)
+            losses.update(
+                anchor_acc=right.float().mean(),
+                anchor_conf=probability.min(),
+                anchor_gate=gate.mean(),
+                anchor_cos=cosine,
+                anchor_cos_mean=mean_cosine,
+            )
         return losses
 
     @torch.no_grad()
     def _average(self, embedded: Tensor, is_open: Tensor) -> Tensor:
         """Return the semantic anchors after this step, and keep them."""
-        momentum = self.momentum * self.initialized.view(-1, 1)
-        average = momentum * self.semantic_anchors + (1 - momentum) * embedded
+        momentum = self.momentum * self.initialized.view(-1, 1).to(embedded.dtype)
+        average = torch.lerp(embedded, self.semantic_anchors, momentum)
         # A new tensor for the loss: the buffer may change again before the backward pass.
         average = torch.where(is_open.view(-1, 1), average, self.semantic_anchors)
         self.semantic_anchors.copy_(average)
         self.initialized.logical_or_(is_open)
         return average
-
-    @torch.no_grad()
-    def _statistics(self, logits: Tensor, semantic_anchors: Tensor) -> Dict[str, Tensor]:
-        own = torch.arange(len(logits), device=logits.device)
-        largest, mean = pairwise_cosine(semantic_anchors)
-        return dict(
-            anchor_acc=(logits.argmax(dim=1) == own).float().mean(),
-            anchor_conf=logits.softmax(dim=1).diagonal().min(),
-            anchor_cos=largest,
-            anchor_cos_mean=mean,
-        )
 
     def extra_repr(self) -> str:
         num_classes, channels = self.semantic_anchors.shape

@@ -28,15 +28,15 @@ class AnchorLinear(nn.Module):
 class AnchorNorm(nn.InstanceNorm1d):
     """Batch normalisation over the K anchors, always with the statistics of this very batch.
 
-    Instance normalisation of the transposed matrix is the same arithmetic, keeps no running statistics, counts as a
-    norm for ``norm_decay_mult``, and is left alone by ``sync_bn``: all processes hold the same anchors.
+    As an instance normalisation by its class it keeps no running statistics, counts as a norm for ``norm_decay_mult``,
+    and is left alone by ``sync_bn``: all processes hold the same anchors.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, affine=True, device='cpu')
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.t()).t()
+        return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
 
 
 class AnchorProjector(nn.Sequential):

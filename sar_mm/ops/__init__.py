@@ -1,12 +1,14 @@
-from .anchor_cross_entropy import anchor_cross_entropy, anchors_confident
+from .anchor_cross_entropy import anchor_cross_entropy, anchor_scores
 from .effective_number import effective_number_weights
-from .pull import nearest_labels, pull_loss
+from .nearest_labels import nearest_labels
+from .pull import join_pulls, pull_loss
 from .separation import pairwise_cosine, separation_loss
 
 __all__ = [
     'anchor_cross_entropy',
-    'anchors_confident',
+    'anchor_scores',
     'effective_number_weights',
+    'join_pulls',
     'nearest_labels',
     'pairwise_cosine',
     'pull_loss',

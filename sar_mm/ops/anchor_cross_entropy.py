@@ -1,3 +1,5 @@
+from typing import Tuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,16 +25,14 @@ def anchor_cross_entropy(logits: Tensor, confidence: float = 0.9) -> Tensor:
     return cost.square().sum() / torch.where(total > 0, total, torch.ones_like(total))
 
 
-def anchors_confident(logits: Tensor, threshold: float) -> Tensor:
-    """Tell which anchors are classified right, and with a probability above ``threshold``.
+def anchor_scores(logits: Tensor) -> Tuple[Tensor, Tensor]:
+    """Tell which anchors are classified right, and with which probability of their own class.
 
     Args:
         logits: (K, K), row k the task classifier's answer to the anchor of class k.
-        threshold: The probability to exceed.
 
     Returns:
-        A boolean tensor, (K,).
+        A boolean tensor, (K,), and the probabilities, (K,).
     """
-    own = torch.arange(len(logits), device=logits.device)
-    probability = logits.softmax(dim=1).diagonal()
-    return (logits.argmax(dim=1) == own) & (probability > threshold)
+    right = logits.argmax(dim=1) == torch.arange(len(logits), device=logits.device)
+    return right, logits.softmax(dim=1).diagonal()

@@ -1,8 +1,16 @@
-from typing import Optional, Sequence
+from types import ModuleType
+from typing import List, Optional, Tuple
 
 import torch
-import torch.nn.functional as F
+import torch.distributed as dist
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from . import pull_blocked, pull_triton
+
+# torch.compile makes one kernel each way of the plain formula; before torch 2.1 there is no such question.
+_is_compiling = getattr(getattr(torch, 'compiler', None), 'is_compiling', lambda: False)
 
 
 def pull_loss(
@@ -12,22 +20,31 @@ def pull_loss(
     ignore_index: Optional[int] = None,
     gate: Optional[Tensor] = None,
     class_balanced: bool = False,
+    weight: Optional[Tensor] = None,
+    sync_valid: bool = False,
 ) -> Tensor:
-    """Mean squared distance of the features to the anchors of their classes, per channel, in float32.
+    """Mean squared distance of the features to the anchors of their classes, per channel.
 
-    ``sum over valid i of ||f_i - S_{y_i}||^2 / (C * number of valid i)``; the gradient goes to the features only.
+    ``sum over valid i of ||f_i - S_{y_i}||^2 / (C * number of valid i)``, in float32, or float64 for such features. The
+    gradient goes to the features only, and once: there is none of second order. The feature is read once in the forward
+    and once in the backward pass, which writes the gradient; nothing else of its size is made.
 
     Args:
-        feature: (N, C), (N, C, P) or (N, C, H, W).
+        feature: (N, C), (N, C, P) or (N, C, H, W), of any floating dtype; fastest where it, or its channels-last view,
+            is contiguous.
         target: Class indices, (N,), (N, P) or (N, H, W); ``ignore_index`` and anything outside [0, K) is not valid.
-            Or, with (N, C) features, class probabilities (N, K): row i is pulled to the mixture ``T_i S``; a row of
-            zeros is not valid.
+            Or class probabilities (N, K), (N, K, P) or (N, K, H, W): a feature is pulled to the mixture ``T_i S``; one
+            of zeros is not valid.
         anchors: S, (K, C).
         ignore_index: A class index to leave out; None: none.
         gate: 1.0 for the classes that are pulled, 0.0 for the others, (K,); of mixtures, those of pulled classes only
             are pulled. The mean stays over all valid features. None: all are pulled.
         class_balanced: Take the mean within each class first, then over the classes present, so that rare classes pull
             as hard as common ones.
+        weight: Weights of the features, of the shape of class indices, not negative; the means become weighted ones,
+            and a weight of 0 is like not being valid. None: all are 1.
+        sync_valid: Count the valid features of all processes, by a collective: the mean of this value over the
+            processes is then the mean over all valid features, wherever they are.
 
     Returns:
         A scalar; 0 where nothing is valid.
@@ -35,44 +52,134 @@ def pull_loss(
     Raises:
         ValueError: Shapes that do not belong together.
     """
-    feature, anchors = feature.float(), anchors.detach().float()
+    dtype = torch.float64 if feature.dtype == torch.float64 else torch.float32
+    anchors = anchors.detach().to(dtype)
+    places = (len(feature), *feature.shape[2:])
     is_soft = target.is_floating_point()
-    expected = (len(feature), len(anchors)) if is_soft else (len(feature), *feature.shape[2:])
+    expected = (len(feature), len(anchors), *feature.shape[2:]) if is_soft else places
     if tuple(target.shape) != expected or feature.shape[1] != anchors.shape[1]:
         raise ValueError(
             f'Expected a target of shape {expected} and anchors of {feature.shape[1]} channels for features of shape '
             f'{tuple(feature.shape)}, but got {tuple(target.shape)} and {tuple(anchors.shape)}'
         )
+    if weight is not None and tuple(weight.shape) != places:
+        raise ValueError(f'Expected weights of shape {places}, but got {tuple(weight.shape)}')
+    with torch.autocast(feature.device.type, enabled=False):
+        target, weight = _shares(target, weight, anchors, ignore_index, gate, class_balanced, sync_valid)
+        if _is_compiling():
+            centre = torch.einsum('nk...,kc->nc...', target, anchors) if is_soft else anchors[target].movedim(-1, 1)
+            return ((feature.to(dtype) - centre).square().sum(dim=1) * weight).sum()
+        return _Pull.apply(feature, target, weight, anchors, getattr(feature.grad_fn, 'pulls', None))
+
+
+def join_pulls(feature: Tensor) -> Tensor:
+    """Return the feature such that pulls on it add their gradient to that of its other uses in one pass.
+
+    Otherwise each is a tensor of the feature's size, the pull's is there while the task loss goes backward, and
+    autograd reads both to add them. Pass what is returned to the task classifier and to :func:`pull_loss`.
+    """
+    if _is_compiling() or not (feature.requires_grad and torch.is_grad_enabled()):
+        return feature
+    return _Join.apply(feature)
+
+
+def _shares(
+    target: Tensor,
+    weight: Optional[Tensor],
+    anchors: Tensor,
+    ignore_index: Optional[int],
+    gate: Optional[Tensor],
+    class_balanced: bool,
+    sync_valid: bool,
+) -> Tuple[Tensor, Tensor]:
+    """Return targets of which all are valid, and the factor of every feature's squared distance in the loss."""
+    num_classes, num_channels = anchors.shape
+    is_soft = target.is_floating_point()
     if is_soft:
-        target = target.float()
-        centre = target @ anchors
-        weight = (target.sum(dim=1) > 0).float()
+        target = target.to(anchors.dtype)
+        valid = target.sum(dim=1) > 0
     else:
         target = target.long()  # uint8 labels compared with 300 or -100 would wrap around
-        valid = (target >= 0) & (target < len(anchors))
+        valid = (target >= 0) & (target < num_classes)
         if ignore_index is not None:
             valid = valid & (target != ignore_index)
         target = target * valid
-        centre = anchors[target].movedim(-1, 1)
-        weight = valid.float()
-    total = weight.sum()
+    weight = valid.to(anchors.dtype) if weight is None else weight.detach().to(anchors.dtype) * valid
     if class_balanced:
-        mass = target.sum(dim=0) if is_soft else _masses(target, weight, len(anchors))
+        if is_soft:
+            mass = (target * weight.unsqueeze(1)).transpose(0, 1).flatten(1).sum(dim=1)
+        else:
+            mass = weight.new_zeros(num_classes).index_add(0, target.flatten(), weight.flatten())
+        processes = _sum_over_processes(mass) if sync_valid else 1
         share = mass.clamp(min=torch.finfo(mass.dtype).tiny).reciprocal() * (mass > 0)
-        weight = target @ share if is_soft else weight * share[target]
+        weight = weight * (torch.einsum('nk...,k->n...', target, share) if is_soft else share[target])
         total = (mass > 0).sum()
+    else:
+        total = weight.sum()
+        processes = _sum_over_processes(total) if sync_valid else 1
     if gate is not None:
-        weight = weight * (((target > 0) & (gate == 0)).sum(dim=1) == 0 if is_soft else gate[target])
-    distance = (feature - centre).square().mean(dim=1)
-    return (distance * weight).sum() / total.clamp(min=1)
+        shut = gate == 0
+        if is_soft:
+            weight = weight * ((target > 0) & shut.view(-1, *[1] * (target.dim() - 2))).any(dim=1).logical_not()
+        else:
+            weight = weight * gate.to(weight.dtype)[target]
+    return target, weight * (processes / num_channels / torch.where(total > 0, total, torch.ones_like(total)))
 
 
-def _masses(target: Tensor, weight: Tensor, num_classes: int) -> Tensor:
-    """Return the sum of the weights of every class, (K,)."""
-    return weight.new_zeros(num_classes).index_add(0, target.flatten(), weight.flatten())
+def _sum_over_processes(number: Tensor) -> int:
+    """Sum up a tensor over all processes, in place, and return how many there are."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return 1
+    dist.all_reduce(number)
+    return dist.get_world_size()
 
 
-def nearest_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
-    """Bring label maps (N, H, W) to ``size`` by nearest-neighbour interpolation."""
-    # interpolate() takes no integers on every device; float32 is exact up to 2 ** 24 classes.
-    return F.interpolate(labels[:, None].float(), size=tuple(size), mode='nearest')[:, 0].to(labels.dtype)
+def _backend(feature: Tensor, target: Tensor) -> ModuleType:
+    return pull_triton if pull_triton.takes(feature, target) else pull_blocked
+
+
+class _Pull(Function):
+    """``sum_i w_i ||f_i - S_{y_i}||^2``, with a gradient for the feature only."""
+
+    @staticmethod
+    def forward(
+        ctx, feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor, pulls: Optional[List[tuple]]
+    ) -> Tensor:
+        ctx.pulls = pulls
+        ctx.save_for_backward(*((feature,) if pulls is None else ()), target, weight, anchors)
+        return _backend(feature, target).pull_value(feature, target, weight, anchors)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> Tuple[Optional[Tensor], ...]:
+        *feature, target, weight, anchors = ctx.saved_tensors
+        if ctx.pulls is None:
+            return _gradient(*feature, target, weight, anchors, grad, None), None, None, None, None
+        ctx.pulls.append((target, weight, anchors, grad))  # autograd comes to _Join after all that used its feature
+        return None, None, None, None, None
+
+
+class _Join(Function):
+    """The identity, whose backward pass adds the gradients of the pulls on its output."""
+
+    @staticmethod
+    def forward(ctx, feature: Tensor) -> Tensor:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(feature)
+        ctx.pulls = []  # pull_loss() finds it as `feature.grad_fn.pulls`
+        return feature.view_as(feature)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Optional[Tensor]) -> Optional[Tensor]:
+        (feature,) = ctx.saved_tensors
+        while ctx.pulls:
+            grad = _gradient(feature, *ctx.pulls.pop(), grad)
+        return grad
+
+
+def _gradient(
+    feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor, scale: Tensor, grad: Optional[Tensor]
+) -> Tensor:
+    with torch.autocast(feature.device.type, enabled=False):
+        return _backend(feature, target).pull_gradient(feature, target, weight, anchors, 2 * scale, grad)

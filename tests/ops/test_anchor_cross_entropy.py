@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import sar_mm  # noqa: F401
-from sar_mm.ops import anchor_cross_entropy, anchors_confident
+from sar_mm.ops import anchor_cross_entropy, anchor_scores
 
 
 def costs_by_loops(logits):
@@ -133,14 +133,16 @@ def test_anchor_cross_entropy__does_not_hide_nan():
         ([[1e4, -1e4], [-1e4, 1e4]], 0.999, True),
     ],
 )
-def test_anchors_confident__equals_table(logits, threshold, expected):
-    found = anchors_confident(torch.tensor(logits), threshold)
-    assert found.dtype == torch.bool and found.shape == (len(logits),)
-    assert found.all().item() is expected
+def test_anchor_scores__open_the_gate_as_the_table_says(logits, threshold, expected):
+    right, probability = anchor_scores(torch.tensor(logits))
+    assert right.dtype == torch.bool and right.shape == probability.shape == (len(logits),)
+    assert (right & (probability > threshold)).all().item() is expected
 
 
-def test_anchors_confident__tells_of_each_anchor():
+def test_anchor_scores__tell_of_each_anchor():
     # Right and sure; right but unsure; wrong.
-    logits = torch.tensor([[9.0, 0.0, 0.0], [0.0, math.log(2), 0.0], [9.0, 0.0, 0.0]])
-    assert anchors_confident(logits, 0.8).tolist() == [True, False, False]
-    assert anchors_confident(logits, 0.45).tolist() == [True, True, False]
+    right, probability = anchor_scores(torch.tensor([[9.0, 0.0, 0.0], [0.0, math.log(2), 0.0], [9.0, 0.0, 0.0]]))
+    assert right.tolist() == [True, True, False]
+    assert probability.tolist() == pytest.approx(
+        [1 / (1 + 2 * math.exp(-9)), 0.5, math.exp(-9) / (1 + 2 * math.exp(-9))]
+    )

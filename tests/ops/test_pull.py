@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 import sar_mm  # noqa: F401
-from sar_mm.ops import nearest_labels, pull_loss
+from sar_mm.ops import join_pulls, pull_blocked, pull_loss
 
 
 def pull_by_loops(feature, target, anchors, ignore_index=None):
@@ -160,34 +160,6 @@ def test_pull_loss__names_soft_shapes_that_do_not_match(target):
         pull_loss(torch.zeros(4, 3), torch.zeros(target), torch.zeros(2, 3))
 
 
-# Sizes whose quotient is exact or never lands on an integer: the kernel divides in float32.
-@pytest.mark.parametrize(
-    ('old', 'new'),
-    [((8, 8), (4, 2)), ((16, 32), (16, 32)), ((3, 5), (7, 11)), ((13, 7), (4, 5)), ((4, 4), (8, 16)), ((9, 1), (1, 9))],
-)
-@pytest.mark.parametrize('dtype', [torch.int64, torch.uint8, torch.int32])
-def test_nearest_labels__equals_loops(old, new, dtype):
-    labels = torch.randint(256, (2,) + old, generator=torch.Generator().manual_seed(1)).to(dtype)
-    found = nearest_labels(labels, new)
-    assert found.dtype == dtype and found.shape == (2,) + new
-    for n in range(2):
-        for i in range(new[0]):
-            for j in range(new[1]):
-                assert found[n, i, j] == labels[n, i * old[0] // new[0], j * old[1] // new[1]]
-
-
-@pytest.mark.parametrize('dtype', [torch.int64, torch.uint8])
-def test_nearest_labels__keeps_every_label(dtype):
-    labels = torch.arange(256).reshape(1, 16, 16).to(dtype)
-    assert torch.equal(nearest_labels(labels, (16, 16)), labels)
-    assert torch.equal(nearest_labels(labels, (32, 32))[:, ::2, 1::2], labels)
-
-
-def test_nearest_labels__keeps_negative_and_large_labels():
-    labels = torch.tensor([[[-1, -100], [65535, 2**24 - 1]]])
-    assert torch.equal(nearest_labels(labels, (2, 4)), labels.repeat_interleave(2, dim=2))
-
-
 def weighted_by_loops(feature, target, anchors, ignore_index, gate, class_balanced):
     """The pull in float64 with loops: features (N, C), and rows of probabilities or labels."""
     rows = []
@@ -248,3 +220,214 @@ def test_pull_loss__points():
     feature, target, anchors = make((2, 6, 4, 5), 5, [0, 1, 2, 3, 4, 255])
     expected = pull_loss(feature, target, anchors, 255)
     torch.testing.assert_close(pull_loss(feature.flatten(2), target.flatten(1), anchors, 255), expected)
+
+
+CASES = ['hard', 'ignored', 'all_ignored', 'class_absent', 'one_position', 'soft', 'weighted', 'soft_weighted', 'gated']
+LAYOUTS = ['rows', 'strided_rows', 'points', 'maps', 'channels_last', 'permuted']
+TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
+
+
+def make_case(case, layout, dtype, num_classes=5, channels=6, seed=0):
+    """Features, and what pull_loss() takes besides."""
+    generator = torch.Generator().manual_seed(seed)
+    places = {'rows': (23,), 'strided_rows': (23,), 'points': (3, 7)}.get(layout, (2, 5, 9))
+    if case == 'one_position':
+        places = (1,) * len(places)
+    shape = (places[0], channels, *places[1:])
+    feature = torch.randn(shape, generator=generator).to(dtype)
+    if layout == 'strided_rows':
+        feature = feature.repeat_interleave(3, dim=0).repeat_interleave(2, dim=1)[::3, ::2]
+    elif layout == 'channels_last':
+        feature = feature.to(memory_format=torch.channels_last)
+    elif layout == 'permuted':
+        feature = feature.permute(2, 1, 3, 0).contiguous().permute(3, 1, 0, 2)
+    anchors = torch.randn(num_classes, channels, generator=generator).double()
+    target = torch.randint(num_classes, places, generator=generator)
+    target[torch.rand(places, generator=generator) < dict(ignored=0.4, all_ignored=2).get(case, -1)] = 255
+    if case == 'class_absent':
+        target[target == 2] = 3
+    options = dict(ignore_index=255)
+    if 'soft' in case:
+        target = torch.rand((places[0], num_classes, *places[1:]), generator=generator, dtype=torch.float64)
+        target = target / target.sum(dim=1, keepdim=True)
+    if 'weighted' in case:
+        options.update(weight=torch.rand(places, generator=generator).double())
+    if case == 'gated':
+        options.update(gate=torch.tensor([1, 0, 1, 0, 1]).double())
+    return feature, target, anchors, options
+
+
+def naive(feature, target, anchors, ignore_index=None, gate=None, weight=None):
+    """The formula, position by position, in float64 and by torch's autograd."""
+    feature = feature.double()
+    rows = feature.movedim(1, -1).reshape(-1, feature.shape[1])
+    goals = target.movedim(1, -1).reshape(len(rows), -1) if target.is_floating_point() else target.flatten()
+    weights = torch.ones(len(rows)) if weight is None else weight.flatten()
+    total, count = feature.sum() * 0, 0.0
+    for row, goal, mass in zip(rows, goals, weights.tolist()):
+        if goal.dim() == 0:
+            if not 0 <= goal < len(anchors) or goal == ignore_index:
+                continue
+            centre, is_open = anchors[goal], gate is None or bool(gate[goal])
+        else:
+            centre, is_open = goal @ anchors, True
+        total = total + is_open * mass * ((row - centre) ** 2).mean()
+        count += mass
+    return total / count if count else total
+
+
+@pytest.fixture(params=[2**18, 12], ids=['whole', 'blocks'])
+def block_size(request, monkeypatch):
+    """Blocks larger than the features, and of 12 numbers, which cut across everything."""
+    monkeypatch.setattr(pull_blocked, '_block_size', lambda feature: request.param)
+
+
+@pytest.mark.parametrize('dtype', list(TOLERANCES))
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('case', CASES)
+def test_pull_loss__equals_the_naive_formula(case, layout, dtype, block_size):
+    feature, target, anchors, options = make_case(case, layout, dtype)
+    feature.requires_grad_()
+    (expected,) = torch.autograd.grad(naive(feature, target, anchors, **options), feature)
+    loss = pull_loss(feature, target, anchors, **options)
+    (gradient,) = torch.autograd.grad(loss, feature)
+    assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    value = naive(feature.detach(), target, anchors, **options)
+    assert loss.item() == pytest.approx(value.item(), rel=1e-12 if dtype == torch.float64 else 1e-5)
+    assert gradient.dtype == dtype and gradient.shape == feature.shape
+    torch.testing.assert_close(gradient, expected, atol=TOLERANCES[dtype] / 100, rtol=TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize('layout', ['rows', 'maps', 'channels_last'])
+@pytest.mark.parametrize('case', ['ignored', 'weighted', 'soft', 'gated', 'all_ignored'])
+def test_pull_loss__gradcheck(case, layout):
+    feature, target, anchors, options = make_case(case, layout, torch.float64)
+    feature.requires_grad_()
+    assert torch.autograd.gradcheck(lambda f: pull_loss(f, target, anchors, **options), feature)
+    assert torch.autograd.gradcheck(lambda f: joined(f, target, anchors, **options)[0], feature)
+
+
+def joined(feature, target, anchors, **options):
+    """A task loss and a pull on the same feature, joined, and the pull alone."""
+    shared = join_pulls(feature)
+    task = shared.sin().sum()
+    pull = pull_loss(shared, target, anchors, **options)
+    return task + pull, pull
+
+
+@pytest.mark.parametrize('dtype', list(TOLERANCES))
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('case', ['ignored', 'soft_weighted', 'all_ignored'])
+def test_join_pulls__gives_the_sum_of_the_gradients(case, layout, dtype, block_size):
+    feature, target, anchors, options = make_case(case, layout, dtype)
+    feature.requires_grad_()
+    loss = feature.double().sin().sum() + naive(feature, target, anchors, **options)
+    (expected,) = torch.autograd.grad(loss, feature)
+    found, pull = joined(feature, target, anchors, **options)
+    (gradient,) = torch.autograd.grad(found, feature, retain_graph=True)
+    torch.testing.assert_close(gradient, expected, atol=TOLERANCES[dtype], rtol=TOLERANCES[dtype])
+    assert torch.equal(torch.autograd.grad(found, feature, retain_graph=True)[0], gradient)  # nothing is left over
+    (alone,) = torch.autograd.grad(pull, feature)
+    (expected,) = torch.autograd.grad(pull_loss(feature, target, anchors, **options), feature)
+    assert torch.equal(alone, expected)
+
+
+def test_join_pulls__of_two_pulls_or_none():
+    feature, target, anchors, _ = make_case('hard', 'maps', torch.float32)
+    feature.requires_grad_()
+    shared = join_pulls(feature)
+    (gradient,) = torch.autograd.grad(
+        pull_loss(shared, target, anchors) + pull_loss(shared, target, 2 * anchors), feature
+    )
+    two = pull_loss(feature, target, anchors) + pull_loss(feature, target, 2 * anchors)
+    torch.testing.assert_close(gradient, torch.autograd.grad(two, feature)[0])
+    shared = join_pulls(feature)
+    assert torch.equal(torch.autograd.grad(shared.sum(), feature)[0], torch.ones_like(feature))
+
+
+def test_join_pulls__leaves_alone_what_needs_no_gradient():
+    feature = torch.randn(3, 4)
+    assert join_pulls(feature) is feature
+    with torch.no_grad():
+        assert join_pulls(feature.requires_grad_()) is feature
+
+
+def test_join_pulls__does_not_let_the_feature_be_overwritten():
+    with pytest.raises(RuntimeError, match='inplace'):
+        join_pulls(torch.randn(3, 4, requires_grad=True) * 2).relu_()
+
+
+@pytest.mark.parametrize('layout', ['rows', 'maps', 'channels_last'])
+def test_pull_loss__is_deterministic(layout):
+    feature, target, anchors, options = make_case('ignored', layout, torch.float32)
+    feature.requires_grad_()
+    first, second = (pull_loss(feature, target, anchors, **options) for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.equal(*(torch.autograd.grad(loss, feature)[0] for loss in (first, second)))
+
+
+@pytest.mark.parametrize('layout', ['maps', 'channels_last'])
+def test_pull_loss__keeps_the_layout(layout):
+    feature, target, anchors, options = make_case('hard', layout, torch.float32)
+    pull_loss(feature.requires_grad_(), target, anchors, **options).backward()
+    assert feature.grad.stride() == feature.stride()
+
+
+@pytest.mark.parametrize('case', ['hard', 'soft'])
+def test_pull_loss__is_not_lowered_by_autocast(case):
+    feature, target, anchors, options = make_case(case, 'maps', torch.float32)
+    expected = pull_loss(feature, target, anchors, **options)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        found = joined(feature.requires_grad_(), target, anchors, **options)[1]
+        found.backward()
+    assert torch.equal(found, expected)
+
+
+def test_pull_loss__weight_of_zero_is_like_not_valid():
+    feature, target, anchors, _ = make_case('hard', 'maps', torch.float32)
+    mask = (torch.rand(target.shape, generator=torch.Generator().manual_seed(0)) < 0.5).float()
+    weighted = pull_loss(feature, target, anchors, weight=mask)
+    torch.testing.assert_close(weighted, pull_loss(feature, target.where(mask > 0, torch.tensor(-1)), anchors))
+    torch.testing.assert_close(weighted, pull_loss(feature, target, anchors, weight=0.01 * mask))
+    for balanced in (False, True):
+        assert pull_loss(feature, target, anchors, weight=0 * mask, class_balanced=balanced).item() == 0
+
+
+def test_pull_loss__class_balance_takes_weighted_means():
+    feature, target = torch.tensor([[1.0], [2.0], [5.0]]), torch.tensor([0, 0, 1])
+    weight = torch.tensor([3.0, 1.0, 0.5])
+    # Class 0: (3 * 1 + 4) / 4, class 1: 25.
+    for goals in (target, F.one_hot(target, 3).float()):
+        loss = pull_loss(feature, goals, torch.zeros(3, 1), weight=weight, class_balanced=True)
+        assert loss.item() == pytest.approx((7 / 4 + 25) / 2)
+
+
+@pytest.mark.parametrize('shape', [(2, 4), (2, 5, 4), (2, 1, 4, 5)])
+def test_pull_loss__names_weights_that_do_not_match(shape):
+    with pytest.raises(ValueError, match=r'weights of shape \(2, 4, 5\)'):
+        pull_loss(torch.zeros(2, 3, 4, 5), torch.zeros(2, 4, 5).long(), torch.zeros(2, 3), weight=torch.ones(shape))
+
+
+def test_pull_loss__does_not_hide_nan():
+    feature = torch.zeros(2, 3)
+    feature[0, 0] = float('nan')
+    assert pull_loss(feature, torch.tensor([255, 1]), torch.zeros(2, 3), 255).isnan()
+
+
+def test_pull_loss__of_nothing_is_zero():
+    feature = torch.zeros(0, 3, requires_grad=True)
+    loss = pull_loss(feature, torch.zeros(0).long(), torch.zeros(2, 3))
+    loss.backward()
+    assert loss.item() == 0 and feature.grad.shape == (0, 3)
+
+
+@pytest.mark.parametrize('case', ['ignored', 'soft_weighted'])
+@pytest.mark.parametrize('layout', ['rows', 'channels_last'])
+def test_pull_loss__compiles_in_one_piece(case, layout):
+    pytest.importorskip('torch._dynamo')
+    feature, target, anchors, options = make_case(case, layout, torch.float32)
+    feature.requires_grad_()
+    expected, _ = joined(feature, target, anchors, **options)
+    found, _ = torch.compile(joined, backend='aot_eager', fullgraph=True)(feature, target, anchors, **options)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, feature)[0] for loss in (found, expected)))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ...checks import check
+from ...ops import join_pulls
 from ...registry import MODELS
 
 Recorded = Tuple[Tensor, bool]  # a feature, and whether gradients were recorded then
@@ -21,7 +22,8 @@ class HeadAdapter:
       overridden, what to call it), and ``feature`` says in words what they are;
     - ``classify`` puts embedded anchors through the classifier;
     - the stock head's methods are overridden to run its loss inside ``recording()``, to call ``record`` there with the
-      classifier's input, before its dropout, and to add ``anchor_losses`` to what the loss returns.
+      classifier's input, before its dropout, and go on with what it returns, and to add ``anchor_losses`` to what the
+      loss returns.
 
     Args:
         anchor_head: Options of :class:`SemanticAnchorHead` that differ from what follows from the head.
@@ -102,14 +104,19 @@ class HeadAdapter:
         finally:
             self._features = None
 
-    def record(self, feature: Tensor) -> None:
-        """Note the input of the task classifier; outside ``recording()`` nothing happens."""
+    def record(self, feature: Tensor) -> Tensor:
+        """Note the input of the task classifier, if in ``recording()``, and return it for the classifier.
+
+        What is returned lets the gradient of the pull join the classifier's, see :func:`sar_mm.ops.join_pulls`.
+        """
+        feature = join_pulls(feature)  # always: activation checkpointing runs the head again, without recording
         if self._features is not None:
             self._features.append((feature, torch.is_grad_enabled()))
+        return feature
 
-    def record_input(self, layer: nn.Module, inputs: tuple) -> None:
+    def record_input(self, layer: nn.Module, inputs: tuple) -> Optional[tuple]:
         """Record what a layer is given; a forward pre-hook. A method, not a closure, lives through ``deepcopy``."""
-        self.record(inputs[0])
+        return (self.record(inputs[0]), *inputs[1:])
 
     def anchor_losses(self, features: Optional[List[Recorded]], target: Tensor) -> Dict[str, Tensor]:
         """Return the losses of the anchor head for the one recorded feature."""

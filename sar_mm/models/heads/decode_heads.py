@@ -33,8 +33,7 @@ class DecodeHeadAdapter(HeadAdapter):
         return logits
 
     def cls_seg(self, feat: Tensor) -> Tensor:
-        self.record(feat)
-        return super().cls_seg(feat)
+        return super().cls_seg(self.record(feat))
 
     def loss(self, *args, **kwargs) -> Dict[str, Tensor]:
         with self.recording():

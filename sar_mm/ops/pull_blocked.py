@@ -1,0 +1,106 @@
+"""The sums of the pull, block by block, in torch's own operators: for CPUs, and where there is no Triton."""
+
+from typing import Iterator, Optional, Tuple
+
+import torch
+from torch import Tensor
+
+Where = Tuple[int, slice, slice]  # sample, channels and positions of a block
+
+
+def pull_value(feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor) -> Tensor:
+    """Return ``sum_i w_i ||f_i - S_{y_i}||^2`` in the dtype of the anchors; for the arguments see ``pull_gradient``."""
+    total = anchors.new_zeros(())
+    for (sample, _, positions), by_position, difference in _differences(feature, target, anchors):
+        squares = difference.square_()
+        total += torch.mv(squares.t() if by_position else squares, _weights_of(weight, sample)[positions]).sum()
+    return total
+
+
+def pull_gradient(
+    feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor, scale: Tensor, grad: Optional[Tensor]
+) -> Tensor:
+    """Return ``grad + scale * w_i (f_i - S_{y_i})`` in the feature's dtype.
+
+    Args:
+        feature: (N, C, ...).
+        target: Indices in [0, K), (N, ...), or probabilities (N, K, ...) of the anchors' dtype.
+        weight: w, (N, ...), of the anchors' dtype.
+        anchors: S, (K, C), float32 or float64.
+        scale: A scalar.
+        grad: What is there already, (N, C, ...), in any layout; None: nothing.
+    """
+    weight = weight * scale
+    found = empty_like(feature)
+    for (sample, channels, positions), by_position, difference in _differences(feature, target, anchors):
+        factor = _weights_of(weight, sample)[positions]
+        difference.mul_(factor[:, None] if by_position else factor)
+        matrices = [None if each is None else _matrix(each, sample)[channels, positions] for each in (grad, found)]
+        given, block = (each.t() if by_position and each is not None else each for each in matrices)
+        if given is not None:
+            difference.add_(given)
+        block.copy_(difference)
+    return found
+
+
+def _differences(feature: Tensor, target: Tensor, anchors: Tensor) -> Iterator[Tuple[Where, bool, Tensor]]:
+    """Yield f - S for blocks that stay in the cache, in a buffer that the next block overwrites.
+
+    A block is a matrix (channels, positions), or (positions, channels) where ``by_position``: along the memory.
+    """
+    by_position = _has_channels_last(feature)
+    is_soft = target.is_floating_point()
+    transposed = anchors.t().contiguous()
+    size = _block_size(feature)
+    buffer = anchors.new_empty(min(size + feature.shape[1], feature.numel()))
+    for sample in range(1 if feature.dim() == 2 else len(feature)):
+        matrix = _matrix(feature, sample)
+        goals = _matrix(target, sample) if is_soft else _weights_of(target, sample)
+        num_channels, num_positions = matrix.shape
+        if by_position:
+            step_p, step_c = max(size // num_channels, 1), num_channels
+        else:
+            step_p = min(num_positions, size)
+            step_c = max(size // max(step_p, 1), 1)
+        for c in range(0, num_channels, step_c):
+            for p in range(0, num_positions, step_p):
+                channels, positions = slice(c, min(c + step_c, num_channels)), slice(p, min(p + step_p, num_positions))
+                block = matrix[channels, positions]
+                goal = goals[..., positions]
+                if by_position:
+                    block = block.t()
+                out = buffer[: block.numel()].view(block.shape)
+                if is_soft:
+                    torch.mm(*((goal.t(), anchors) if by_position else (transposed[channels], goal)), out=out)
+                elif by_position:
+                    torch.index_select(anchors, 0, goal, out=out)
+                else:
+                    torch.gather(transposed[channels], 1, goal.expand(block.shape), out=out)
+                yield (sample, channels, positions), by_position, torch.sub(block, out, out=out)
+
+
+def _has_channels_last(feature: Tensor) -> bool:
+    return feature.dim() == 2 or feature.stride(1) == 1
+
+
+def _block_size(feature: Tensor) -> int:
+    """Return how many numbers a block has: what a cache holds; on a GPU more, as each block is a few launches."""
+    return 2**18 if feature.device.type == 'cpu' else max(feature.numel() // 128, 2**18)
+
+
+def _matrix(tensor: Tensor, sample: int) -> Tensor:
+    """Return a sample as a view (C, P), whatever the layout; rows (N, C) count as one sample."""
+    return tensor.t() if tensor.dim() == 2 else tensor[sample].flatten(1)
+
+
+def _weights_of(tensor: Tensor, sample: int) -> Tensor:
+    """Return what a map (N, ...) holds for a sample, (P,); rows (N,) count as one sample."""
+    return tensor if tensor.dim() == 1 else tensor[sample].flatten()
+
+
+def empty_like(feature: Tensor) -> Tensor:
+    """Return a dense tensor of the same shape with channels last where the feature has them so."""
+    if not _has_channels_last(feature):
+        return torch.empty(feature.shape, dtype=feature.dtype, device=feature.device)
+    shape = (feature.shape[0], *feature.shape[2:], feature.shape[1])
+    return torch.empty(shape, dtype=feature.dtype, device=feature.device).movedim(-1, 1)

@@ -1,0 +1,119 @@
+"""The sums of the pull as GPU kernels in Triton, which comes with torch on Linux; optional."""
+
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from .pull_blocked import empty_like
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:
+    triton = None
+
+POSITIONS, CHANNELS = 64, 32  # of the tile that a program holds in registers
+
+
+def takes(feature: Tensor, target: Tensor) -> bool:
+    """Tell whether the kernels do this: float32, bfloat16 or float16 features on a GPU, and class indices."""
+    dtypes = (torch.float32, torch.bfloat16, torch.float16)
+    return triton is not None and feature.is_cuda and feature.dtype in dtypes and not target.is_floating_point()
+
+
+def pull_value(feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor) -> Tensor:
+    """See :func:`sar_mm.ops.pull_blocked.pull_value`."""
+    feature, target, weight, anchors = _as_maps(feature, target, weight, anchors)
+    samples, channels, positions = feature.shape
+    blocks = triton.cdiv(positions, POSITIONS)
+    sums = torch.zeros((samples, blocks), dtype=torch.float32, device=feature.device)
+    if sums.numel():
+        _value[(blocks, samples)](
+            feature, target, weight, anchors, sums,
+            channels, positions, *feature.stride(), *anchors.stride(), POSITIONS, CHANNELS,
+        )  # fmt: skip
+    return sums.sum()
+
+
+def pull_gradient(
+    feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor, scale: Tensor, grad: Optional[Tensor]
+) -> Tensor:
+    """See :func:`sar_mm.ops.pull_blocked.pull_gradient`."""
+    found = empty_like(feature)
+    feature, target, weight, anchors = _as_maps(feature, target, weight, anchors)
+    samples, channels, positions = feature.shape
+    out = _as_map(found)
+    given = out if grad is None else _as_map(grad)  # without a gradient, the pointer is not read
+    blocks = triton.cdiv(positions, POSITIONS)
+    if out.numel():
+        _gradient[(blocks, samples)](
+            feature, target, weight, anchors, scale, given, out,
+            channels, positions, *feature.stride(), *given.stride(), *out.stride(), *anchors.stride(),
+            grad is not None, POSITIONS, CHANNELS,
+        )  # fmt: skip
+    return found
+
+
+def _as_maps(feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor) -> tuple:
+    """Return (N, C, P), (N, P), (N, P) and anchors (K, C) that lie in memory as the kernels go through them."""
+    feature = _as_map(feature)
+    target, weight = (each.contiguous().view(len(feature), -1) for each in (target, weight))
+    # Neighbouring threads read neighbouring channels or positions: the same anchor, or the same channel of several.
+    anchors = anchors.contiguous() if feature.stride(1) == 1 else anchors.t().contiguous().t()
+    return feature, target, weight, anchors
+
+
+def _as_map(tensor: Tensor) -> Tensor:
+    """Return (N, C, ...) as a view (N, C, P), rows (N, C) as one sample (1, C, N)."""
+    return tensor.t()[None] if tensor.dim() == 2 else tensor.flatten(2)
+
+
+if triton is not None:
+
+    @triton.jit
+    def _value(
+        feature, target, weight, anchors, sums,
+        channels, positions, feature_n, feature_c, feature_p, anchors_k, anchors_c,
+        POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
+    ):  # fmt: skip
+        n = tl.program_id(1).to(tl.int64)
+        p = tl.program_id(0).to(tl.int64) * POSITIONS + tl.arange(0, POSITIONS)
+        inside = p < positions
+        k = tl.load(target + n * positions + p, mask=inside, other=0)
+        w = tl.load(weight + n * positions + p, mask=inside, other=0.0)
+        total = tl.zeros((POSITIONS, CHANNELS), dtype=tl.float32)
+        for start in range(0, channels, CHANNELS):
+            c = start + tl.arange(0, CHANNELS).to(tl.int64)
+            mask = inside[:, None] & (c < channels)[None, :]
+            f = tl.load(feature + n * feature_n + p[:, None] * feature_p + c[None, :] * feature_c, mask=mask, other=0.0)
+            s = tl.load(anchors + k[:, None] * anchors_k + c[None, :] * anchors_c, mask=mask, other=0.0)
+            difference = f.to(tl.float32) - s
+            total += difference * difference
+        tl.store(sums + n * tl.num_programs(0) + tl.program_id(0), tl.sum(tl.sum(total, axis=1) * w, axis=0))
+
+    @triton.jit
+    def _gradient(
+        feature, target, weight, anchors, scale, given, out,
+        channels, positions, feature_n, feature_c, feature_p, given_n, given_c, given_p, out_n, out_c, out_p,
+        anchors_k, anchors_c,
+        HAS_GIVEN: tl.constexpr, POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
+    ):  # fmt: skip
+        n = tl.program_id(1).to(tl.int64)
+        p = tl.program_id(0).to(tl.int64) * POSITIONS + tl.arange(0, POSITIONS)
+        inside = p < positions
+        k = tl.load(target + n * positions + p, mask=inside, other=0)
+        w = tl.load(weight + n * positions + p, mask=inside, other=0.0) * tl.load(scale)
+        for start in range(0, channels, CHANNELS):
+            c = start + tl.arange(0, CHANNELS).to(tl.int64)
+            mask = inside[:, None] & (c < channels)[None, :]
+            f = tl.load(feature + n * feature_n + p[:, None] * feature_p + c[None, :] * feature_c, mask=mask, other=0.0)
+            s = tl.load(anchors + k[:, None] * anchors_k + c[None, :] * anchors_c, mask=mask, other=0.0)
+            value = w[:, None] * (f.to(tl.float32) - s)
+            if HAS_GIVEN:
+                value += tl.load(
+                    given + n * given_n + p[:, None] * given_p + c[None, :] * given_c, mask=mask, other=0.0
+                ).to(tl.float32)
+            tl.store(
+                out + n * out_n + p[:, None] * out_p + c[None, :] * out_c, value.to(out.dtype.element_ty), mask=mask
+            )
