@@ -1,0 +1,3 @@
+_base_ = './resnet32-ce_1xb128-5e_cifar10-lt100-folders.py'
+model = dict(head=dict(type='NormedLinearClsHead', loss=dict(type='LDAMLoss')))
+custom_hooks = [dict(type='ClassCountsHook'), dict(type='DeferredReweightingHook', begin=4)]
