@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Dict, List, Optional
 
 import torch
+from measure import write_page
 from mmengine.config import Config
 from mmengine.device import get_device
 
@@ -93,17 +94,6 @@ def order(run: dict) -> tuple:
     """Sort the variants of a config below it, and a SAR config below its stock one."""
     stock = re.sub('^sar_', '', run['config'])
     return stock, run['config'] != stock, run['variant'] or '', run['seed']
-
-
-def write_page(page: Path, mark: str, table: str) -> None:
-    """Replace what stands between the marks of a page."""
-    text = page.read_text(encoding='utf-8')
-    new, found = re.subn(
-        rf'(<!-- {re.escape(mark)} -->\n).*?(<!-- end -->)', lambda m: f'{m[1]}{table}\n{m[2]}', text, flags=re.S
-    )
-    if not found:
-        sys.exit(f'error: {page} has no lines `<!-- {mark} -->` and `<!-- end -->`')
-    page.write_text(new, encoding='utf-8')
 
 
 def main() -> None:

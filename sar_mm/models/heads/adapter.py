@@ -4,6 +4,7 @@ from contextlib import contextmanager
 from typing import Dict, Iterator, List, Optional, Tuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...checks import check
@@ -11,6 +12,15 @@ from ...ops import join_pulls
 from ...registry import MODELS
 
 Recorded = Tuple[Tensor, bool]  # a feature, and whether gradients were recorded then
+
+
+def classify_maps(layer: nn.Module, maps: Tensor) -> Tensor:
+    """Put maps of one position, (K, C, 1, 1) or (K, C, 1), through a convolutional classifier: (K, outputs)."""
+    if type(layer) in (nn.Conv1d, nn.Conv2d) and layer.weight[0].numel() == maps.shape[1]:
+        # As a convolution it would be of less than float32 (TF32) and, where cuDNN looks for the fastest kernel, not of
+        # the same kernel in every process: one gate might open and another stay shut.
+        return F.linear(maps.flatten(1), layer.weight.flatten(1), layer.bias)
+    return layer(maps).flatten(1)
 
 
 class HeadAdapter:

@@ -8,7 +8,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS as MMSEG_MODELS
 from torch import Tensor
 
-from .adapter import HeadAdapter
+from .adapter import HeadAdapter, classify_maps
 from .factory import adapts, register_refusals, register_sar_heads
 
 
@@ -27,7 +27,7 @@ class DecodeHeadAdapter(HeadAdapter):
         return 2 if outputs == 1 else outputs  # a binary head has one output for two classes
 
     def classify(self, anchors: Tensor) -> Tensor:
-        logits = self.classifier_layer(anchors[:, :, None, None]).flatten(1)
+        logits = classify_maps(self.classifier_layer, anchors[:, :, None, None])
         if logits.shape[1] == 1:
             logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
         return logits
@@ -71,7 +71,7 @@ class PointHeadAdapter(DecodeHeadAdapter):
     feature = 'input of `cls_seg` at the sampled points'
 
     def classify(self, anchors: Tensor) -> Tensor:
-        return self.classifier_layer(anchors[:, :, None]).flatten(1)
+        return classify_maps(self.classifier_layer, anchors[:, :, None])
 
     def loss_by_feat(self, point_logits: Tensor, points: Tensor, batch_data_samples: List) -> Dict[str, Tensor]:
         losses = super(DecodeHeadAdapter, self).loss_by_feat(point_logits, points, batch_data_samples)

@@ -9,10 +9,12 @@ import mmcv
 import pytest
 import torch
 from mmengine.config import ConfigDict
+from torch import nn
 
 decode_heads = pytest.importorskip('mmseg.models.decode_heads')
 
 from sar_mm.models.heads import decode_heads as sar_decode_heads  # noqa: E402
+from sar_mm.models.heads.adapter import classify_maps  # noqa: E402
 
 BN = dict(type='BN')
 CE = dict(type='mmseg.CrossEntropyLoss')
@@ -195,9 +197,7 @@ def test_matrix__pull_is_that_of_the_classifiers_input(name, make_seg_samples, o
     inputs = features(name)
     with seen_by(head.classifier_layer) as seen:
         losses = head.loss(*inputs, samples, None)
-    # Without dropout the classifier's first input is the feature; the anchors come second.
-    feature, anchors = seen
-    assert anchors.shape == (5, head.classifier_layer.in_channels, 1, 1)
+    (feature,) = seen  # without dropout; the anchors are classified by the layer's weights
     assert losses['anchor_gate'] == 1
     torch.testing.assert_close(losses['loss_pull'].detach(), 0.1 * pull_by_hand(head, feature, samples, 255))
     check_gradients_of_pull(head, inputs, losses)
@@ -215,8 +215,8 @@ def test_point_head__pull_at_the_sampled_points(make_seg_samples, open_gate, mon
     monkeypatch.setattr(stock, 'get_points_train', lambda *args, **kw: drawn.append(draw(*args, **kw)) or drawn[0])
     with seen_by(head.classifier_layer) as seen:
         losses = head.loss(*inputs, samples, TRAIN_CFG)
-    feature, anchors = seen
-    assert feature.shape == (2, 16 + 5, 40) and anchors.shape == (5, 16 + 5, 1)
+    (feature,) = seen
+    assert feature.shape == (2, 16 + 5, 40)
     total = count = 0
     for each, points, sample in zip(feature, drawn[0], samples):
         for index, (x, y) in enumerate(points.tolist()):
@@ -370,3 +370,13 @@ def test_loss__bfloat16_autocast(make_seg_samples, open_gate):
     assert losses['loss_anchor'].dtype == losses['loss_pull'].dtype == torch.float32
     # The anchors are classified in float32: bfloat16 would be off by some 1e-3.
     assert losses['anchor_conf'].item() == pytest.approx(0.85, abs=1e-5)
+
+
+@pytest.mark.parametrize('bias', [True, False])
+def test_classify_maps__equals_the_layer(bias):
+    maps = torch.randn(4, 6, 1, 1)
+    parametrized = torch.nn.utils.parametrizations.spectral_norm(nn.Conv2d(6, 3, 1, bias=bias)).eval()
+    for layer in (nn.Conv2d(6, 3, 1, bias=bias), nn.Conv2d(6, 3, 3, padding=1, bias=bias), parametrized):
+        torch.testing.assert_close(classify_maps(layer, maps), layer(maps).flatten(1))
+    layer = nn.Conv1d(6, 3, 1, bias=bias)
+    torch.testing.assert_close(classify_maps(layer, maps[..., 0]), layer(maps[..., 0]).flatten(1))
