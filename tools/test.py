@@ -15,6 +15,7 @@ from sar_mm.engine.cli import (
     build_runner,
     check_checkpoint,
     check_checkpoint_path,
+    leave_process_group,
     load_config,
     prepare_launcher,
     usage_errors,
@@ -90,6 +91,7 @@ def main() -> None:
         check_checkpoint(runner, args.checkpoint, args.config, to_resume=False)
     with usage_errors(cfg):
         runner.test()
+    leave_process_group()
 
 
 if __name__ == '__main__':

@@ -13,6 +13,7 @@ from sar_mm.engine.cli import (
     build_runner,
     check_checkpoint,
     check_checkpoint_path,
+    leave_process_group,
     load_config,
     prepare_launcher,
     usage_errors,
@@ -71,6 +72,7 @@ def main() -> None:
                 check_checkpoint(runner, checkpoint, args.config, to_resume=True)
     with usage_errors(cfg):
         runner.train()
+    leave_process_group()
 
 
 if __name__ == '__main__':

@@ -73,6 +73,12 @@ def prepare_launcher(cfg: Config) -> None:
         )
 
 
+def leave_process_group() -> None:
+    """Close the connections to the other processes: left open, their threads may abort this one as it ends."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def build_runner(cfg: Config) -> Runner:
     """Build the runner that the config asks for; what the config gets wrong becomes a UsageError."""
     try:
@@ -118,6 +124,8 @@ def check_checkpoint(runner: Runner, path: str, config: str, to_resume: bool) ->
             checkpoint may hold more than the model.
     """
     model = runner.model
+    if not isinstance(model, nn.Module):
+        return  # FlexibleRunner builds it when training starts
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     try:

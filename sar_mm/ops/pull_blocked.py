@@ -84,8 +84,12 @@ def _has_channels_last(feature: Tensor) -> bool:
 
 
 def _block_size(feature: Tensor) -> int:
-    """Return how many numbers a block has: what a cache holds; on a GPU more, as each block is a few launches."""
-    return 2**18 if feature.device.type == 'cpu' else max(feature.numel() // 128, 2**18)
+    """Return how many numbers a block has: little of the feature, and what a cache holds.
+
+    Fewer would be more launches on a GPU, and more waiting of a CPU's threads for each other.
+    """
+    share, largest = (16, 2**20) if feature.device.type == 'cpu' else (128, 2**31)
+    return min(max(feature.numel() // share, 2**14), largest)
 
 
 def _matrix(tensor: Tensor, sample: int) -> Tensor:

@@ -83,6 +83,12 @@ def test_train__resume_goes_on_where_it_stopped(folder, trained, name):
     assert len(logged(again)) == 1
 
 
+def test_train__resume_with_the_flexible_runner(folder, trained):
+    options = ['train_cfg.max_iters=5', *THREE_ITERATIONS[1:], 'runner_type=FlexibleRunner']
+    command = tool('train', config(f'sar_{CLASSIFICATION}'), '--work-dir', 'runs/flexible', '--cfg-options', *options)
+    assert len(logged(run(folder, [*command, '--resume', f'runs/{CLASSIFICATION}/iter_3.pth']))) == 2
+
+
 @pytest.mark.parametrize('name', [CLASSIFICATION, SEGMENTATION])
 def test_train__two_processes_without_a_gpu(folder, name):
     command = ['bash', str(ROOT / 'tools' / 'dist_train.sh'), config(f'sar_{name}'), '2']

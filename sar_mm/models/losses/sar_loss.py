@@ -19,6 +19,8 @@ class SARLoss(nn.Module):
         class_balanced: Average the pull within each class first, then over the classes present.
         separation_weight: Weight of a penalty on pairs of embedded anchors that lie close to each other.
         separation_margin: The cosine from which on they do.
+        sync_valid: Take the pull's mean over the valid features of all processes, instead of each process over its
+            own: the only option that communicates, one number per step (of a ``class_balanced`` pull, K).
 
     Raises:
         ValueError: A negative weight, a confidence outside (0, 1), a margin outside [-1, 1].
@@ -36,6 +38,7 @@ class SARLoss(nn.Module):
         class_balanced: bool = False,
         separation_weight: float = 0.0,
         separation_margin: float = 0.0,
+        sync_valid: bool = False,
     ) -> None:
         super().__init__()
         check_weight('anchor_weight', anchor_weight)
@@ -50,6 +53,7 @@ class SARLoss(nn.Module):
         self.class_balanced = class_balanced
         self.separation_weight = separation_weight
         self.separation_margin = separation_margin
+        self.sync_valid = sync_valid
 
     def forward(
         self,
@@ -72,8 +76,15 @@ class SARLoss(nn.Module):
             gate: 1.0 where features are pulled in this step, else 0.0; a scalar, or one per class, (K,).
             ignore_index: See :func:`sar_mm.ops.pull_loss`.
         """
-        class_gate = gate if gate.dim() else None
-        pull = pull_loss(feature, target, semantic_anchors, ignore_index, class_gate, self.class_balanced)
+        pull = pull_loss(
+            feature,
+            target,
+            semantic_anchors,
+            ignore_index,
+            gate=gate if gate.dim() else None,
+            class_balanced=self.class_balanced,
+            sync_valid=self.sync_valid,
+        )
         losses = dict(
             loss_anchor=self.anchor_weight * anchor_cross_entropy(logits, self.confidence),
             loss_pull=self.pull_weight * (pull if gate.dim() else gate * pull),
