@@ -114,7 +114,8 @@ def check_checkpoint_path(path: str) -> None:
 def check_checkpoint(runner: Runner, path: str, config: str, to_resume: bool) -> None:
     """Raise a UsageError unless the checkpoint is one of the runner's model.
 
-    mmengine loads what fits and only warns about the rest: a test would report the accuracy of random weights.
+    mmengine loads what fits and only warns about the rest: a test would report the accuracy of random weights. A
+    FlexibleRunner builds its model later, so its checkpoint is not checked.
 
     Args:
         runner: The runner; its model takes the weights.
@@ -125,7 +126,7 @@ def check_checkpoint(runner: Runner, path: str, config: str, to_resume: bool) ->
     """
     model = runner.model
     if not isinstance(model, nn.Module):
-        return  # FlexibleRunner builds it when training starts
+        return
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     try:

@@ -1,5 +1,5 @@
 from types import ModuleType
-from typing import List, Optional, Tuple
+from typing import Dict, Optional, Tuple
 
 import torch
 import torch.distributed as dist
@@ -26,12 +26,12 @@ def pull_loss(
     """Mean squared distance of the features to the anchors of their classes, per channel.
 
     ``sum over valid i of ||f_i - S_{y_i}||^2 / (C * number of valid i)``, in float32, or float64 for such features. The
-    gradient goes to the features only, and once: there is none of second order. The feature is read once in the forward
-    and once in the backward pass, which writes the gradient; nothing else of its size is made.
+    gradient goes to the features only, and once: there is none of second order. With class indices and features that
+    are contiguous, or so with channels last, the feature is read once in the forward and once in the backward pass,
+    which writes the gradient; nothing else of its size is made.
 
     Args:
-        feature: (N, C), (N, C, P) or (N, C, H, W), of any floating dtype; fastest where it, or its channels-last view,
-            is contiguous.
+        feature: (N, C), (N, C, P) or (N, C, H, W), of any floating dtype.
         target: Class indices, (N,), (N, P) or (N, H, W); ``ignore_index`` and anything outside [0, K) is not valid.
             Or class probabilities (N, K), (N, K, P) or (N, K, H, W): a feature is pulled to the mixture ``T_i S``; one
             of zeros is not valid.
@@ -62,6 +62,8 @@ def pull_loss(
             f'Expected a target of shape {expected} and anchors of {feature.shape[1]} channels for features of shape '
             f'{tuple(feature.shape)}, but got {tuple(target.shape)} and {tuple(anchors.shape)}'
         )
+    if gate is not None and tuple(gate.shape) != (len(anchors),):
+        raise ValueError(f'Expected a gate of shape {(len(anchors),)}, but got {tuple(gate.shape)}')
     if weight is not None and tuple(weight.shape) != places:
         raise ValueError(f'Expected weights of shape {places}, but got {tuple(weight.shape)}')
     with torch.autocast(feature.device.type, enabled=False):
@@ -76,7 +78,9 @@ def join_pulls(feature: Tensor) -> Tensor:
     """Return the feature such that pulls on it add their gradient to that of its other uses in one pass.
 
     Otherwise each is a tensor of the feature's size, the pull's is there while the task loss goes backward, and
-    autograd reads both to add them. Pass what is returned to the task classifier and to :func:`pull_loss`.
+    autograd reads both to add them. Pass what is returned to the task classifier and to :func:`pull_loss`. The sum is
+    the gradient of ``feature``; that of what is returned, as a hook on it would see it, is without the pull. There is
+    no gradient of second order through it.
     """
     if _is_compiling() or not (feature.requires_grad and torch.is_grad_enabled()):
         return feature
@@ -107,13 +111,15 @@ def _shares(
     weight = valid.to(anchors.dtype) if weight is None else weight.detach().to(anchors.dtype) * valid
     if class_balanced:
         if is_soft:
-            mass = (target * weight.unsqueeze(1)).transpose(0, 1).flatten(1).sum(dim=1)
-        else:
-            mass = weight.new_zeros(num_classes).index_add(0, target.flatten(), weight.flatten())
+            mass = torch.einsum('nk...,n...->k', target, weight)
+        else:  # in float64: adding ones, float32 stops at 2 ** 24
+            mass = weight.new_zeros(num_classes, dtype=torch.float64)
+            mass = mass.index_add(0, target.flatten(), weight.flatten().double())
         processes = _sum_over_processes(mass) if sync_valid else 1
+        mass = mass.to(weight.dtype)
         share = mass.clamp(min=torch.finfo(mass.dtype).tiny).reciprocal() * (mass > 0)
         weight = weight * (torch.einsum('nk...,k->n...', target, share) if is_soft else share[target])
-        total = (mass > 0).sum()
+        total = (mass > 0).sum().to(mass.dtype)
     else:
         total = weight.sum()
         processes = _sum_over_processes(total) if sync_valid else 1
@@ -143,7 +149,7 @@ class _Pull(Function):
 
     @staticmethod
     def forward(
-        ctx, feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor, pulls: Optional[List[tuple]]
+        ctx, feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor, pulls: Optional[Dict[int, tuple]]
     ) -> Tensor:
         ctx.pulls = pulls
         ctx.save_for_backward(*((feature,) if pulls is None else ()), target, weight, anchors)
@@ -155,7 +161,8 @@ class _Pull(Function):
         *feature, target, weight, anchors = ctx.saved_tensors
         if ctx.pulls is None:
             return _gradient(*feature, target, weight, anchors, grad, None), None, None, None, None
-        ctx.pulls.append((target, weight, anchors, grad))  # autograd comes to _Join after all that used its feature
+        # Autograd comes to _Join after all that used its feature.
+        ctx.pulls[id(ctx)] = (target, weight, anchors, grad)
         return None, None, None, None, None
 
 
@@ -166,7 +173,7 @@ class _Join(Function):
     def forward(ctx, feature: Tensor) -> Tensor:
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(feature)
-        ctx.pulls = []  # pull_loss() finds it as `feature.grad_fn.pulls`
+        ctx.pulls = {}  # pull_loss() finds it as `feature.grad_fn.pulls`
         return feature.view_as(feature)
 
     @staticmethod
@@ -174,7 +181,7 @@ class _Join(Function):
     def backward(ctx, grad: Optional[Tensor]) -> Optional[Tensor]:
         (feature,) = ctx.saved_tensors
         while ctx.pulls:
-            grad = _gradient(feature, *ctx.pulls.pop(), grad)
+            grad = _gradient(feature, *ctx.pulls.popitem()[1], grad)
         return grad
 
 

@@ -32,14 +32,18 @@ def pull_gradient(
     """
     weight = weight * scale
     found = empty_like(feature)
+    current = None
     for (sample, channels, positions), by_position, difference in _differences(feature, target, anchors):
+        if sample != current:
+            current, out = sample, _matrix(found, sample)
+            given = None if grad is None else _matrix(grad, sample)
         factor = _weights_of(weight, sample)[positions]
         difference.mul_(factor[:, None] if by_position else factor)
-        matrices = [None if each is None else _matrix(each, sample)[channels, positions] for each in (grad, found)]
-        given, block = (each.t() if by_position and each is not None else each for each in matrices)
         if given is not None:
-            difference.add_(given)
-        block.copy_(difference)
+            block = given[channels, positions]
+            difference.add_(block.t() if by_position else block)
+        block = out[channels, positions]
+        (block.t() if by_position else block).copy_(difference)
     return found
 
 
@@ -60,8 +64,8 @@ def _differences(feature: Tensor, target: Tensor, anchors: Tensor) -> Iterator[T
         if by_position:
             step_p, step_c = max(size // num_channels, 1), num_channels
         else:
-            step_p = min(num_positions, size)
-            step_c = max(size // max(step_p, 1), 1)
+            step_p = max(min(num_positions, size), 1)
+            step_c = max(size // step_p, 1)
         for c in range(0, num_channels, step_c):
             for p in range(0, num_positions, step_p):
                 channels, positions = slice(c, min(c + step_c, num_channels)), slice(p, min(p + step_p, num_positions))

@@ -1,5 +1,7 @@
 """The sums of the pull as GPU kernels in Triton, which comes with torch on Linux; optional."""
 
+import os
+import shutil
 from typing import Optional
 
 import torch
@@ -13,13 +15,23 @@ try:
 except ImportError:
     triton = None
 
+# Triton compiles what launches its kernels.
+HAS_COMPILER = bool(os.environ.get('CC') or any(map(shutil.which, ('cc', 'gcc', 'clang'))))
+MAX_SAMPLES = 65535  # of a launch
 POSITIONS, CHANNELS = 64, 32  # of the tile that a program holds in registers
 
 
 def takes(feature: Tensor, target: Tensor) -> bool:
-    """Tell whether the kernels do this: float32, bfloat16 or float16 features on a GPU, and class indices."""
-    dtypes = (torch.float32, torch.bfloat16, torch.float16)
-    return triton is not None and feature.is_cuda and feature.dtype in dtypes and not target.is_floating_point()
+    """Tell whether the kernels do this: class indices, and float32, bfloat16 or float16 features on a GPU of today."""
+    return (
+        triton is not None
+        and HAS_COMPILER
+        and feature.is_cuda
+        and feature.dtype in (torch.float32, torch.bfloat16, torch.float16)
+        and not target.is_floating_point()
+        and (feature.dim() == 2 or len(feature) <= MAX_SAMPLES)
+        and (torch.version.hip is not None or torch.cuda.get_device_capability(feature.device) >= (7, 0))
+    )
 
 
 def pull_value(feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor) -> Tensor:
@@ -29,10 +41,11 @@ def pull_value(feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor)
     blocks = triton.cdiv(positions, POSITIONS)
     sums = torch.zeros((samples, blocks), dtype=torch.float32, device=feature.device)
     if sums.numel():
-        _value[(blocks, samples)](
-            feature, target, weight, anchors, sums,
-            channels, positions, *feature.stride(), *anchors.stride(), POSITIONS, CHANNELS,
-        )  # fmt: skip
+        with torch.cuda.device_of(feature):  # Triton launches on the current device
+            _value[(blocks, samples)](
+                feature, target, weight, anchors, sums,
+                channels, positions, *feature.stride(), *anchors.stride(), POSITIONS, CHANNELS,
+            )  # fmt: skip
     return sums.sum()
 
 
@@ -47,18 +60,19 @@ def pull_gradient(
     given = out if grad is None else _as_map(grad)  # without a gradient, the pointer is not read
     blocks = triton.cdiv(positions, POSITIONS)
     if out.numel():
-        _gradient[(blocks, samples)](
-            feature, target, weight, anchors, scale, given, out,
-            channels, positions, *feature.stride(), *given.stride(), *out.stride(), *anchors.stride(),
-            grad is not None, POSITIONS, CHANNELS,
-        )  # fmt: skip
+        with torch.cuda.device_of(feature):  # Triton launches on the current device
+            _gradient[(blocks, samples)](
+                feature, target, weight, anchors, scale, given, out,
+                channels, positions, *feature.stride(), *given.stride(), *out.stride(), *anchors.stride(),
+                grad is not None, POSITIONS, CHANNELS,
+            )  # fmt: skip
     return found
 
 
 def _as_maps(feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor) -> tuple:
     """Return (N, C, P), (N, P), (N, P) and anchors (K, C) that lie in memory as the kernels go through them."""
     feature = _as_map(feature)
-    target, weight = (each.contiguous().view(len(feature), -1) for each in (target, weight))
+    target, weight = (each.contiguous().view(len(feature), feature.shape[2]) for each in (target, weight))
     # Neighbouring threads read neighbouring channels or positions: the same anchor, or the same channel of several.
     anchors = anchors.contiguous() if feature.stride(1) == 1 else anchors.t().contiguous().t()
     return feature, target, weight, anchors

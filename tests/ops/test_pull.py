@@ -345,6 +345,16 @@ def test_join_pulls__of_two_pulls_or_none():
     assert torch.equal(torch.autograd.grad(shared.sum(), feature)[0], torch.ones_like(feature))
 
 
+def test_join_pulls__adds_a_pull_once_though_it_went_backward_before():
+    feature, target, anchors, _ = make_case('hard', 'maps', torch.float32)
+    feature.requires_grad_()
+    shared = join_pulls(feature)
+    loss = pull_loss(shared, target, anchors) + shared.sum()
+    torch.autograd.grad(loss, shared, retain_graph=True)  # stops in front of join_pulls
+    (gradient,) = torch.autograd.grad(loss, feature)
+    torch.testing.assert_close(gradient, 1 + torch.autograd.grad(pull_loss(feature, target, anchors), feature)[0])
+
+
 def test_join_pulls__leaves_alone_what_needs_no_gradient():
     feature = torch.randn(3, 4)
     assert join_pulls(feature) is feature
@@ -414,11 +424,21 @@ def test_pull_loss__does_not_hide_nan():
     assert pull_loss(feature, torch.tensor([255, 1]), torch.zeros(2, 3), 255).isnan()
 
 
-def test_pull_loss__of_nothing_is_zero():
-    feature = torch.zeros(0, 3, requires_grad=True)
-    loss = pull_loss(feature, torch.zeros(0).long(), torch.zeros(2, 3))
-    loss.backward()
-    assert loss.item() == 0 and feature.grad.shape == (0, 3)
+@pytest.mark.parametrize('shape', [(0, 3), (0, 3, 4), (0, 3, 4, 5), (2, 3, 4, 0), (2, 3, 0, 5)])
+@pytest.mark.parametrize('class_balanced', [False, True])
+def test_pull_loss__of_nothing_is_zero(shape, class_balanced):
+    for layout in (torch.zeros(shape), torch.zeros(shape).movedim(1, -1).contiguous().movedim(-1, 1)):
+        feature = layout.requires_grad_()
+        target = torch.zeros(shape[:1] + shape[2:]).long()
+        loss = pull_loss(feature, target, torch.zeros(2, 3), class_balanced=class_balanced)
+        loss.backward()
+        assert loss.item() == 0 and feature.grad.shape == shape
+
+
+@pytest.mark.parametrize('shape', [(), (1,), (3,), (2, 1)])
+def test_pull_loss__names_a_gate_that_does_not_match(shape):
+    with pytest.raises(ValueError, match=r'gate of shape \(2,\)'):
+        pull_loss(torch.zeros(4, 3), torch.zeros(4).long(), torch.zeros(2, 3), gate=torch.ones(shape))
 
 
 @pytest.mark.parametrize('case', ['ignored', 'soft_weighted'])

@@ -13,7 +13,7 @@ import torch
 from sar_mm.ops import pull_blocked, pull_triton
 
 torch.manual_seed(0)
-for shape in ((70, 37), (3, 40, 9), (2, 37, 9, 13)):
+for shape in ((70, 37), (3, 40, 9), (2, 37, 9, 13), (0, 37, 9, 13), (2, 37, 9, 0)):
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         for layout in ('channels_first', 'channels_last'):
             feature = torch.randn(shape).to(dtype)

@@ -119,7 +119,8 @@ class HeadAdapter:
 
         What is returned lets the gradient of the pull join the classifier's, see :func:`sar_mm.ops.join_pulls`.
         """
-        feature = join_pulls(feature)  # always: activation checkpointing runs the head again, without recording
+        if self.training:  # recording or not: activation checkpointing runs the head again
+            feature = join_pulls(feature)
         if self._features is not None:
             self._features.append((feature, torch.is_grad_enabled()))
         return feature

@@ -20,7 +20,7 @@ class SARLoss(nn.Module):
         separation_weight: Weight of a penalty on pairs of embedded anchors that lie close to each other.
         separation_margin: The cosine from which on they do.
         sync_valid: Take the pull's mean over the valid features of all processes, instead of each process over its
-            own: the only option that communicates, one number per step (of a ``class_balanced`` pull, K).
+            own: the only option that communicates, one number per forward pass (of a ``class_balanced`` pull, K).
 
     Raises:
         ValueError: A negative weight, a confidence outside (0, 1), a margin outside [-1, 1].

@@ -392,3 +392,11 @@ def test_loss__activation_checkpointing(fcn, make_seg_samples, open_gate, use_re
     else:
         head.loss(feats, make_seg_samples(), None)['loss_pull'].backward()
         assert feats[0].grad.abs().sum() > 0
+
+
+def test_record__leaves_inference_alone(fcn):
+    FCNHead, options, feats = fcn
+    head = with_semantic_anchors(FCNHead)(**options)
+    feature = torch.randn(2, head.conv_seg.in_channels, 4, 4, requires_grad=True)
+    assert head.eval().record(feature) is feature
+    assert head.train().record(feature) is not feature
