@@ -13,7 +13,7 @@ def pull_value(feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor)
     total = anchors.new_zeros(())
     for (sample, _, positions), by_position, difference in _differences(feature, target, anchors):
         squares = difference.square_()
-        total += torch.mv(squares.t() if by_position else squares, _weights_of(weight, sample)[positions]).sum()
+        total += torch.mv(squares.t() if by_position else squares, _vector(weight, sample)[positions]).sum()
     return total
 
 
@@ -37,7 +37,7 @@ def pull_gradient(
         if sample != current:
             current, out = sample, _matrix(found, sample)
             given = None if grad is None else _matrix(grad, sample)
-        factor = _weights_of(weight, sample)[positions]
+        factor = _vector(weight, sample)[positions]
         difference.mul_(factor[:, None] if by_position else factor)
         if given is not None:
             block = given[channels, positions]
@@ -59,7 +59,7 @@ def _differences(feature: Tensor, target: Tensor, anchors: Tensor) -> Iterator[T
     buffer = anchors.new_empty(min(size + feature.shape[1], feature.numel()))
     for sample in range(1 if feature.dim() == 2 else len(feature)):
         matrix = _matrix(feature, sample)
-        goals = _matrix(target, sample) if is_soft else _weights_of(target, sample)
+        goals = _matrix(target, sample) if is_soft else _vector(target, sample)
         num_channels, num_positions = matrix.shape
         if by_position:
             step_p, step_c = max(size // num_channels, 1), num_channels
@@ -90,7 +90,7 @@ def _has_channels_last(feature: Tensor) -> bool:
 def _block_size(feature: Tensor) -> int:
     """Return how many numbers a block has: little of the feature, and what a cache holds.
 
-    Fewer would be more launches on a GPU, and more waiting of a CPU's threads for each other.
+    Smaller ones would mean more launches on a GPU, and more waiting of a CPU's threads for each other.
     """
     share, largest = (16, 2**20) if feature.device.type == 'cpu' else (128, 2**31)
     return min(max(feature.numel() // share, 2**14), largest)
@@ -101,7 +101,7 @@ def _matrix(tensor: Tensor, sample: int) -> Tensor:
     return tensor.t() if tensor.dim() == 2 else tensor[sample].flatten(1)
 
 
-def _weights_of(tensor: Tensor, sample: int) -> Tensor:
+def _vector(tensor: Tensor, sample: int) -> Tensor:
     """Return what a map (N, ...) holds for a sample, (P,); rows (N,) count as one sample."""
     return tensor if tensor.dim() == 1 else tensor[sample].flatten()
 

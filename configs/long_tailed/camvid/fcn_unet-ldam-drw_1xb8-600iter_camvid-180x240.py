@@ -1,8 +1,6 @@
 _base_ = './fcn_unet-ce_1xb8-600iter_camvid-180x240.py'
 # The logits are no cosines: a margin of 1 for the rarest class.
-model = dict(
-    decode_head=dict(loss_decode=dict(_delete_=True, type='LDAMLoss', max_margin=1.0, scale=1.0)),
-)
+model = dict(decode_head=dict(loss_decode=dict(_delete_=True, type='LDAMLoss', max_margin=1.0, scale=1.0)))
 custom_hooks = [
     *_base_.custom_hooks,
     dict(

@@ -58,11 +58,11 @@ class HeadAdapter:
     @property
     def anchor_ignore_index(self) -> Optional[int]:
         """Label that is not pulled; None: there is none."""
-        raise NotImplementedError
+        raise NotImplementedError(f'the HeadAdapter of {type(self).__name__} has no `anchor_ignore_index`')
 
     def classify(self, anchors: Tensor) -> Tensor:
         """Classify embedded anchors, (K, C) -> (K, K), with the task classifier but without its dropout."""
-        raise NotImplementedError
+        raise NotImplementedError(f'the HeadAdapter of {type(self).__name__} has no `classify`')
 
     def build_anchor_head(self, options: dict) -> nn.Module:
         """Build the anchor head, or heads, of this head."""
