@@ -17,7 +17,7 @@ from mmengine.config.utils import MODULE2PACKAGE
 
 # Importing the modules registers them, which is what `custom_imports = dict(imports=['sar_mm'])` is for.
 from . import anchors, datasets, evaluation, models  # noqa: F401
-from .engine import hooks  # noqa: F401
+from .engine import hooks, loops  # noqa: F401
 from .version import __version__
 
 # mmengine asks for a distribution of this name before it reads a `_base_` of 'mmseg::...'; the module's own name is

@@ -5,8 +5,10 @@ from typing import Callable, Optional
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 from .checks import check
@@ -40,7 +42,9 @@ DATASETS = PluginRegistry('dataset', parent=MMENGINE_DATASETS, scope='sar_mm', l
 DATA_SAMPLERS = PluginRegistry(
     'data sampler', parent=MMENGINE_DATA_SAMPLERS, scope='sar_mm', locations=['sar_mm.datasets']
 )
+TRANSFORMS = PluginRegistry('transform', parent=MMENGINE_TRANSFORMS, scope='sar_mm', locations=['sar_mm.datasets'])
 HOOKS = PluginRegistry('hook', parent=MMENGINE_HOOKS, scope='sar_mm', locations=['sar_mm.engine.hooks'])
+LOOPS = PluginRegistry('loop', parent=MMENGINE_LOOPS, scope='sar_mm', locations=['sar_mm.engine.loops'])
 METRICS = PluginRegistry('metric', parent=MMENGINE_METRICS, scope='sar_mm', locations=['sar_mm.evaluation'])
 # Anchors are no OpenMMLab models, and no host library has any: a registry of their own, looked up without scopes.
 ANCHORS = Registry('anchors', build_func=build_anchors, scope='sar_mm', locations=['sar_mm.anchors'])

@@ -1,12 +1,23 @@
 from .class_counts import class_counts, effective_number_weights, read_class_counts
+from .labelled_subset import LabelledSubset, draw_covering, draw_fraction, draw_per_class, read_indices
 from .long_tailed import LongTailedDataset, long_tailed_counts
-from .samplers import ClassPowerSampler
+from .samplers import ClassPowerSampler, LabelledUnlabelledSampler
+from .semi_supervised import SemiSupervisedDataset
+from .transforms import MultiBranch
 
 __all__ = [
     'ClassPowerSampler',
+    'LabelledSubset',
+    'LabelledUnlabelledSampler',
     'LongTailedDataset',
+    'MultiBranch',
+    'SemiSupervisedDataset',
     'class_counts',
+    'draw_covering',
+    'draw_fraction',
+    'draw_per_class',
     'effective_number_weights',
     'long_tailed_counts',
     'read_class_counts',
+    'read_indices',
 ]

@@ -20,7 +20,7 @@ def class_counts(dataset: Any) -> List[int]:
 
     ``metainfo['class_counts']`` is believed where a data set has it (:class:`LongTailedDataset` does). Else the labels
     are counted, and in a wrapper that joins or repeats images, what it makes of them: a repeated image counts again.
-    An image with several labels counts for each of them.
+    An image with several labels counts for each of them. In a :class:`SemiSupervisedDataset`, labelled images count.
 
     Args:
         dataset: Has ``get_cat_ids(idx)``, ``get_gt_labels()`` or ``get_data_info(idx)['gt_label']``. The number of
@@ -33,6 +33,7 @@ def class_counts(dataset: Any) -> List[int]:
         ValueError: The data set has no labels per image, as in segmentation, or one outside [0, K).
     """
     _full_init(dataset)
+    dataset = getattr(dataset, 'labelled', dataset)  # the part of a SemiSupervisedDataset
     known = getattr(dataset, 'metainfo', {}).get('class_counts')
     # A wrapper that joins, repeats or splits passes on the metainfo of what it wraps, whose counts are not its own.
     if known is not None and sum(known) == len(dataset):

@@ -1,4 +1,5 @@
 import math
+from itertools import islice
 from numbers import Real
 from typing import Any, Iterator, Optional
 
@@ -6,7 +7,7 @@ import torch
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
-from ..checks import check
+from ..checks import check, check_integer
 from ..registry import DATA_SAMPLERS
 from .class_counts import image_label
 
@@ -66,6 +67,92 @@ class ClassPowerSampler(Sampler):
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, each of which has another draw."""
         self.epoch = epoch
+
+
+@DATA_SAMPLERS.register_module()
+class LabelledUnlabelledSampler(Sampler):
+    """Mixes labelled and unlabelled images in a fixed ratio, without end, for iteration-based training.
+
+    It gives the indices of ``labelled`` labelled images, then of ``unlabelled`` unlabelled ones, and so on. With a
+    ``batch_size`` of their sum, every batch of every process is made so. Each pool is gone through in one random order
+    after the other, of which every process takes every ``world_size``-th image: in a pass over a pool, no image comes
+    in two processes. A pool that is smaller than its share of a batch comes round within the batch.
+
+    Args:
+        dataset: A :class:`SemiSupervisedDataset`, or what has ``num_labelled`` and ``num_unlabelled`` as it has.
+        labelled: Labelled images per batch and process.
+        unlabelled: Unlabelled images per batch and process.
+        shuffle: Whether the order is random.
+        seed: Of the order; None takes the same random one in all processes.
+
+    Raises:
+        ValueError: A bad argument, or a data set that has no labelled and unlabelled images.
+
+    Example::
+
+        train_dataloader = dict(
+            batch_size=8, sampler=dict(type='LabelledUnlabelledSampler', labelled=4, unlabelled=4), dataset=...)
+    """
+
+    def __init__(
+        self, dataset: Any, labelled: int, unlabelled: int, shuffle: bool = True, seed: Optional[int] = None
+    ) -> None:
+        check_integer('labelled', labelled, 1)
+        check_integer('unlabelled', unlabelled, 1)
+        for name in ('num_labelled', 'num_unlabelled'):
+            valid = f'a SemiSupervisedDataset, with {name} > 0'
+            check(getattr(dataset, name, 0) > 0, 'dataset', type(dataset).__name__, valid)
+        self.rank, self.world_size = get_dist_info()
+        self.dataset = dataset
+        self.labelled = labelled
+        self.unlabelled = unlabelled
+        self.shuffle = shuffle
+        self.seed = sync_random_seed() if seed is None else seed
+        # The two orders are to have nothing to do with each other, nor with those of the next seed.
+        generator = torch.Generator().manual_seed(self.seed)
+        self._seeds = torch.randint(2**62, (2,), generator=generator).tolist()
+        self._indices = self._stream(0)
+
+    def _pool(self, size: int, seed: int, start: int) -> Iterator[int]:
+        """Yield this process's part of one order after the other, from its ``start``-th image on."""
+        generator = torch.Generator().manual_seed(seed)
+        position = start * self.world_size + self.rank
+        while True:
+            order = torch.randperm(size, generator=generator) if self.shuffle else torch.arange(size)
+            yield from order[position :: self.world_size].tolist()
+            # How far into the next order this one's last step leads.
+            position = max(position - size, (position - size) % self.world_size)
+
+    def _stream(self, start: int) -> Iterator[int]:
+        """Yield the indices of this process, from its ``start``-th on."""
+        batches, place = divmod(start, self.labelled + self.unlabelled)
+        first = min(place, self.labelled)
+        dataset = self.dataset
+        labelled = self._pool(dataset.num_labelled, self._seeds[0], batches * self.labelled + first)
+        unlabelled = self._pool(dataset.num_unlabelled, self._seeds[1], batches * self.unlabelled + place - first)
+        while True:
+            yield from islice(labelled, self.labelled - first)
+            for index in islice(unlabelled, self.unlabelled - (place - first)):
+                yield dataset.num_labelled + index
+            place = first = 0
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self._indices
+
+    def skip(self, num_samples: int) -> None:
+        """Go on after the first ``num_samples`` indices of this process, counted from the start, as a resumed run does.
+
+        mmengine's InfiniteSampler has it, too. A runner that takes and drops indices instead gets the same ones next.
+        """
+        check_integer('num_samples', num_samples, 0)
+        self._indices = self._stream(num_samples)
+
+    def __len__(self) -> int:
+        """Return the number of all images, as mmengine's InfiniteSampler does."""
+        return len(self.dataset)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Do nothing: there are no epochs."""
 
 
 def check_power(power: float) -> None:

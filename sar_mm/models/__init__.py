@@ -1,5 +1,6 @@
+from . import semi  # noqa: F401
 from .anchor_head import SemanticAnchorHead
-from .backbones import CIFARResNet
+from .backbones import CIFARResNet, WideResNet
 from .heads import with_semantic_anchors
 from .losses import ClassBalancedLoss, LDAMLoss, LogitAdjustedLoss, SARLoss
 
@@ -10,5 +11,6 @@ __all__ = [
     'LogitAdjustedLoss',
     'SARLoss',
     'SemanticAnchorHead',
+    'WideResNet',
     'with_semantic_anchors',
 ]

@@ -1,4 +1,5 @@
-from typing import Callable, Dict, Optional
+from contextlib import contextmanager
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -7,6 +8,8 @@ from ..checks import check_ignore_index, check_integer, check_probability
 from ..ops import anchor_scores, nearest_labels, pairwise_cosine
 from ..registry import ANCHORS, MODELS
 from .projector import AnchorProjector
+
+_Pulled = Tuple[Tensor, Tensor, Optional[Tensor]]  # features, targets and weights
 
 
 @MODELS.register_module()
@@ -68,12 +71,19 @@ class SemanticAnchorHead(nn.Module):
         self.loss_module = MODELS.build({'type': 'SARLoss', **loss})
         self.register_buffer('anchors', ANCHORS.build({'type': 'GaussianAnchors', **anchors})(num_classes, channels))
         self.projector = AnchorProjector(self.anchors.shape[1], channels, seed)
+        self._first_pass: Optional[List[_Pulled]] = None
         self.register_buffer('semantic_anchors', torch.zeros(num_classes, channels, device='cpu'))
         self.register_buffer(
             'initialized', torch.zeros(num_classes if gate_per_class else (), dtype=torch.bool, device='cpu')
         )
 
-    def loss(self, feature: Tensor, target: Tensor, classify: Callable[[Tensor], Tensor]) -> Dict[str, Tensor]:
+    def loss(
+        self,
+        feature: Tensor,
+        target: Tensor,
+        classify: Callable[[Tensor], Tensor],
+        weight: Optional[Tensor] = None,
+    ) -> Dict[str, Tensor]:
         """Advance the anchors by one training step and return its losses.
 
         Args:
@@ -82,13 +92,20 @@ class SemanticAnchorHead(nn.Module):
             target: Class indices (N,), (N, P), or (N, h, w) of any size, or class probabilities (N, K) of (N, C)
                 features.
             classify: The task classifier without dropout, (K, C) -> logits (K, K).
+            weight: Weights of the features in the pull, of the shape of class indices for them. None: all are 1.
 
         Returns:
             ``loss_anchor``, ``loss_pull`` and, if it has a weight, ``loss_separation``; and for the log ``anchor_acc``
             (share of anchors classified right), ``anchor_conf`` (the smallest probability that an anchor has for its
             class), ``anchor_gate`` (1.0 where the gate is open; of gates per class, the share that is), ``anchor_cos``
-            and ``anchor_cos_mean`` (largest and mean pairwise cosine of the semantic anchors).
+            and ``anchor_cos_mean`` (largest and mean pairwise cosine of the semantic anchors). Nothing for the first
+            of :func:`two_passes`.
         """
+        if self._first_pass is not None:
+            if not self._first_pass:
+                self._first_pass.append((feature, target, weight))
+                return {}
+            feature, target, weight = _join(self._first_pass.pop(), (feature, target, weight))
         with torch.autocast(feature.device.type, enabled=False):
             embedded = self.projector(self.anchors)
             logits = classify(embedded).float()
@@ -100,7 +117,9 @@ class SemanticAnchorHead(nn.Module):
             if feature.dim() == 4 and target.dim() == 3:
                 target = nearest_labels(target, feature.shape[2:])
             gate = is_open.float()
-            losses = self.loss_module(logits, embedded, feature, target, semantic_anchors, gate, self.ignore_index)
+            losses = self.loss_module(
+                logits, embedded, feature, target, semantic_anchors, gate, self.ignore_index, weight
+            )
             cosine, mean_cosine = pairwise_cosine(semantic_anchors)
             losses.update(
                 anchor_acc=right.float().mean(),
@@ -128,3 +147,31 @@ class SemanticAnchorHead(nn.Module):
             f'num_classes={num_classes}, channels={channels}, dim={self.anchors.shape[1]}, '
             f'momentum={self.momentum}, gate={self.gate}, ignore_index={self.ignore_index}'
         )
+
+
+@contextmanager
+def two_passes(model: nn.Module) -> Iterator[None]:
+    """Make one step of the anchors of two forward passes: what the first one would pull waits for the second.
+
+    For a batch whose parts go through a model one after the other, so that anchors are classified and averaged once.
+    """
+    heads = [module for module in model.modules() if isinstance(module, SemanticAnchorHead)]
+    for head in heads:
+        head._first_pass = []
+    try:
+        yield
+    finally:
+        for head in heads:
+            head._first_pass = None
+
+
+def _join(first: _Pulled, second: _Pulled) -> _Pulled:
+    features, targets, weights = zip(first, second)
+    if any(weight is not None for weight in weights):
+        # Without a weight, all of them are 1: places of the feature, (N,), (N, P) or (N, H, W).
+        weights = [
+            feature.new_ones(len(feature), *feature.shape[2:]) if weight is None else weight
+            for feature, weight in zip(features, weights)
+        ]
+        return torch.cat(features), torch.cat(targets), torch.cat(weights)
+    return torch.cat(features), torch.cat(targets), None

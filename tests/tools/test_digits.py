@@ -30,14 +30,22 @@ def test_digits__classification_is_long_tailed_and_tested_evenly(data):
 
     assert count('train') == [int(120 * 50 ** (-k / 9)) for k in range(10)] == [120, 77, 50, 32, 21, 13, 8, 5, 3, 2]
     assert count('test') == [54] * 10
+    assert count('train_balanced') == [120] * 10
 
 
 def test_digits__no_digit_is_in_training_and_test(data):
-    images = [
-        {path.read_bytes() for path in (data / 'classification' / split).rglob('*.png')} for split in ('train', 'test')
-    ]
-    assert not images[0] & images[1]
+    def images(split):
+        return {path.read_bytes() for path in (data / 'classification' / split).rglob('*.png')}
+
+    assert not images('train_balanced') & images('test')
+    assert images('train') < images('train_balanced')
     assert Image.open(next((data / 'classification' / 'train' / '3').iterdir())).size == (8, 8)
+
+
+def test_digits__long_tailed_images_are_those_of_the_same_name_in_the_balanced_pool(data):
+    folder = data / 'classification'
+    for path in (folder / 'train').rglob('*.png'):
+        assert path.read_bytes() == (folder / 'train_balanced' / path.relative_to(folder / 'train')).read_bytes()
 
 
 def test_digits__scenes_have_labels_of_their_size(data):

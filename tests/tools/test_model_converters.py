@@ -10,7 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.model import ExponentialMovingAverage
 from mmengine.runner import CheckpointLoader
+from torch import nn
 
 from sar_mm.engine.cli import check_checkpoint
 
@@ -66,9 +68,9 @@ TRUST = [] if NEW_TORCH else ['--trust']
 
 
 @pytest.mark.parametrize('kind', ['cls', 'vit', 'seg', 'cascade'])
-def test_drop_anchors__result_loads_strictly_into_the_stock_model(kind, convert, saved, make_model):
+def test_to_stock__result_loads_strictly_into_the_stock_model(kind, convert, saved, make_model):
     model, source, out = saved(kind)
-    printed = convert('drop_anchors', source, out, *TRUST)
+    printed = convert('to_stock', source, out, *TRUST)
     number = sum('anchor_head' in name for name in model.state_dict())
     assert f'{number} tensors of semantic anchors dropped' in printed
 
@@ -79,6 +81,67 @@ def test_drop_anchors__result_loads_strictly_into_the_stock_model(kind, convert,
     stock = make_model(kind, sar=False)
     stock.load_state_dict(checkpoint['state_dict'], strict=True)
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in stock.state_dict().items())
+
+
+class Semi(nn.Module):
+    """A student, a teacher as mmengine averages it, and state of the method's own."""
+
+    def __init__(self, student, has_teacher=True):
+        super().__init__()
+        self.student = student
+        if has_teacher:
+            self.teacher = ExponentialMovingAverage(student)
+            with torch.no_grad():
+                for parameter in self.teacher.module.parameters():
+                    parameter.add_(1)
+        self.register_buffer('threshold', torch.full((5,), 0.95))
+
+
+@pytest.mark.parametrize('kind', ['cls', 'seg'])
+@pytest.mark.parametrize('sar', [False, True], ids=['stock', 'sar'])
+@pytest.mark.parametrize(('options', 'part'), [([], 'teacher'), (['--part', 'student'], 'student')])
+def test_to_stock__takes_a_part_of_a_semi_supervised_model(kind, sar, options, part, tmp_path, convert, make_model):
+    model = Semi(make_model(kind, sar))
+    source, out = tmp_path / 'trained.pth', tmp_path / 'out.pth'
+    torch.save(training_checkpoint(model), source)
+    expected = dict(student=model.student, teacher=model.teacher.module)[part].state_dict()
+    others = len(model.state_dict()) - len(expected)
+
+    printed = convert('to_stock', source, out, *options, '--keep-anchors', *TRUST)
+    assert f'{len(expected)} tensors of the {part} taken, {others} others dropped' in printed
+    assert '0 tensors of semantic anchors dropped' in printed
+    kept = torch.load(out, weights_only=True)['state_dict']
+    make_model(kind, sar).load_state_dict(kept, strict=True)
+    assert all(torch.equal(value, expected[name]) for name, value in kept.items())
+
+    convert('to_stock', source, out, *options, *TRUST)
+    kept = torch.load(out, weights_only=True)['state_dict']
+    make_model(kind, sar=False).load_state_dict(kept, strict=True)
+    assert all(torch.equal(value, expected[name]) for name, value in kept.items())
+
+
+def test_to_stock__a_semi_supervised_model_without_a_teacher(tmp_path, convert, make_model):
+    model = make_model('cls', sar=False)
+    source, out = tmp_path / 'trained.pth', tmp_path / 'out.pth'
+    torch.save({f'student.{name}': value for name, value in model.state_dict().items()}, source)
+    for options in ([], ['--part', 'student'], ['--keep-anchors']):
+        convert('to_stock', source, out, *options)
+        make_model('cls', sar=False).load_state_dict(torch.load(out, weights_only=True)['state_dict'], strict=True)
+        out.unlink()
+    message = 'there is no teacher in the checkpoint: no name in it begins with `teacher.module.`; use --part student'
+    assert message in convert('to_stock', source, out, '--part', 'teacher', code=2)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize('part', ['student', 'teacher'])
+def test_to_stock__part_of_a_model_that_is_not_semi_supervised(part, convert, saved):
+    _, source, out = saved('cls')
+    printed = convert('to_stock', source, out, '--part', part, *TRUST, code=2)
+    assert f'--part {part} is for the checkpoints of semi-supervised models' in printed
+    assert 'nothing to drop from the checkpoint: anchors are to be kept' in convert(
+        'to_stock', source, out, '--keep-anchors', *TRUST, code=2
+    )
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(('kind', 'layer'), [('cls', 'head.fc'), ('seg', 'decode_head.conv_seg')])
@@ -121,9 +184,9 @@ def test_converters__run_nothing_that_is_pickled(tmp_path, convert, saved):
 
     model, source, out = saved('cls')
     torch.save(dict(training_checkpoint(model), message_hub=Harmful()), source)
-    convert('drop_anchors', source, out)
+    convert('to_stock', source, out)
     assert out.is_file() and not (tmp_path / 'ran').exists()
-    convert('drop_anchors', source, out, '--trust')
+    convert('to_stock', source, out, '--trust')
     assert (tmp_path / 'ran').exists()
 
 
@@ -159,7 +222,7 @@ def test_converters__files_that_cannot_be_converted(tmp_path, convert):
     source, out = tmp_path / 'source.pth', tmp_path / 'out.pth'
 
     def refused(*arguments):
-        return convert('drop_anchors', *arguments, code=2)
+        return convert('to_stock', *arguments, code=2)
 
     assert f'there is no checkpoint {source}' in refused(source, out)
     source.write_bytes(b'not a checkpoint')
@@ -170,6 +233,7 @@ def test_converters__files_that_cannot_be_converted(tmp_path, convert):
         torch.save(content, source)
         assert 'holds no weights' in refused(source, out)
     torch.save({'head.fc.weight': torch.ones(2, 2)}, source)
-    assert 'no semantic anchors in the checkpoint' in refused(source, out)
+    nothing = 'there is nothing to drop from the checkpoint: '
+    assert f'{nothing}no name in it contains `anchor_head.`, and it is not that of a semi-' in refused(source, out)
     assert 'OUT is CHECKPOINT itself' in refused(source, source)
     assert not out.exists()

@@ -3,7 +3,8 @@
     python tools/dataset_converters/digits.py            # writes data/digits, takes seconds
 
 ``classification/{train,test}/<digit>/<number>.png`` is what mmpretrain's CustomDataset reads: 8x8 images, class k with
-``int(120 * 50 ** (-k / 9))`` of them for training and 54 for testing.
+``int(120 * 50 ** (-k / 9))`` of them for training and 54 for testing. ``classification/train_balanced`` holds all 120
+training images of every digit, for semi-supervised learning.
 
 ``segmentation/{img_dir,ann_dir}/{train,val}/<number>.png`` is what mmseg's BaseSegDataset reads: 64x64 scenes of four
 digits on a textured background, labelled 0 to 9 and 10 for the background. The training scenes show class k
@@ -41,13 +42,17 @@ def long_tailed_counts(largest: int) -> List[int]:
 
 
 def write_classification(out: Path, pools: dict) -> None:
-    """Write every image of the split's pool, for training only the first of each class."""
-    limits = dict(train=long_tailed_counts(TRAIN_POOL), test=[TEST_POOL] * NUM_CLASSES)
-    for split, pool in pools.items():
-        for label, images in enumerate(pool):
+    """Write every image of the pools, and of the training pool also the first of each class: the long-tailed set."""
+    splits = dict(
+        train=(pools['train'], long_tailed_counts(TRAIN_POOL)),
+        train_balanced=(pools['train'], [TRAIN_POOL] * NUM_CLASSES),
+        test=(pools['test'], [TEST_POOL] * NUM_CLASSES),
+    )
+    for split, (pool, counts) in splits.items():
+        for label, (images, count) in enumerate(zip(pool, counts)):
             folder = out / split / str(label)
             folder.mkdir(parents=True, exist_ok=True)
-            for number, image in enumerate(images[: limits[split][label]]):
+            for number, image in enumerate(images[:count]):
                 Image.fromarray(image).save(folder / f'{number:04d}.png')
 
 

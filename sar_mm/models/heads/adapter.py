@@ -129,10 +129,12 @@ class HeadAdapter:
         """Record what a layer is given; a forward pre-hook. A method, not a closure, lives through ``deepcopy``."""
         return (self.record(inputs[0]), *inputs[1:])
 
-    def anchor_losses(self, features: Optional[List[Recorded]], target: Tensor) -> Dict[str, Tensor]:
+    def anchor_losses(
+        self, features: Optional[List[Recorded]], target: Tensor, weight: Optional[Tensor] = None
+    ) -> Dict[str, Tensor]:
         """Return the losses of the anchor head for the one recorded feature."""
         (feature,) = self.check_features(features, [self.anchor_head])
-        return self.anchor_head.loss(feature, target, self.classify)
+        return self.anchor_head.loss(feature, target, self.classify, weight)
 
     def check_features(self, features: Optional[List[Recorded]], anchor_heads: List[nn.Module]) -> List[Tensor]:
         """Return the recorded features if there is one for each of these anchor heads.

@@ -53,7 +53,7 @@ class ClsHeadAdapter(HeadAdapter):
     def loss(self, feats, data_samples: List, **kwargs) -> Dict[str, Tensor]:
         with self.recording() as features:
             losses = super().loss(feats, data_samples, **kwargs)
-        losses.update(self.anchor_losses(features, self.anchor_target(data_samples)))
+        losses.update(self.anchor_losses(features, self.anchor_target(data_samples), anchor_weight(data_samples)))
         return losses
 
     def anchor_target(self, data_samples: List) -> Tensor:
@@ -61,6 +61,13 @@ class ClsHeadAdapter(HeadAdapter):
         if 'gt_score' in data_samples[0]:
             return shares(torch.stack([sample.gt_score for sample in data_samples]))
         return torch.cat([sample.gt_label for sample in data_samples])
+
+
+def anchor_weight(data_samples: List) -> Optional[Tensor]:
+    """Return the weights (N,) that samples have in the pull: their ``sample_weight``, else 1; None if all have 1."""
+    weights = [sample.get('sample_weight') for sample in data_samples]
+    given = [weight for weight in weights if weight is not None]
+    return torch.stack([torch.ones_like(given[0]) if each is None else each for each in weights]) if given else None
 
 
 def shares(score: Tensor) -> Tensor:
@@ -129,9 +136,12 @@ class DeiTClsHeadAdapter(ClsHeadAdapter):
     def classify(self, anchors: Tensor) -> Tensor:
         return (self.layers.head(anchors) + self.layers.head_dist(anchors)) / 2
 
-    def anchor_losses(self, features: List[Recorded], target: Tensor) -> Dict[str, Tensor]:
+    def anchor_losses(
+        self, features: List[Recorded], target: Tensor, weight: Optional[Tensor] = None
+    ) -> Dict[str, Tensor]:
         tokens = self.check_features(features, [self.anchor_head] * 2)
-        return self.anchor_head.loss(torch.cat(tokens), torch.cat([target] * 2), self.classify)
+        weight = None if weight is None else torch.cat([weight] * 2)
+        return self.anchor_head.loss(torch.cat(tokens), torch.cat([target] * 2), self.classify, weight)
 
 
 @adapts(ConformerHead)
@@ -149,12 +159,14 @@ class ConformerHeadAdapter(ClsHeadAdapter):
         anchor_heads = [self.build_anchors_of(layer, options) for layer in self.feature_layers()]
         return nn.ModuleDict(zip(self.branches, anchor_heads))
 
-    def anchor_losses(self, features: List[Recorded], target: Tensor) -> Dict[str, Tensor]:
+    def anchor_losses(
+        self, features: List[Recorded], target: Tensor, weight: Optional[Tensor] = None
+    ) -> Dict[str, Tensor]:
         anchor_heads = list(self.anchor_head.values())
         features = self.check_features(features, anchor_heads)
         losses = {}
         for branch, anchor_head, feature, layer in zip(self.branches, anchor_heads, features, self.feature_layers()):
-            branch_losses = anchor_head.loss(feature, target, layer)
+            branch_losses = anchor_head.loss(feature, target, layer, weight)
             losses.update({f'{branch}_{name}': value for name, value in branch_losses.items()})
         return losses
 

@@ -64,6 +64,7 @@ class SARLoss(nn.Module):
         semantic_anchors: Tensor,
         gate: Tensor,
         ignore_index: Optional[int] = None,
+        weight: Optional[Tensor] = None,
     ) -> Dict[str, Tensor]:
         """Return the weighted losses by name.
 
@@ -75,6 +76,7 @@ class SARLoss(nn.Module):
             semantic_anchors: S, (K, C).
             gate: 1.0 where features are pulled in this step, else 0.0; a scalar, or one per class, (K,).
             ignore_index: See :func:`sar_mm.ops.pull_loss`.
+            weight: Weights of the features in the pull, see :func:`sar_mm.ops.pull_loss`.
         """
         pull = pull_loss(
             feature,
@@ -83,6 +85,7 @@ class SARLoss(nn.Module):
             ignore_index,
             gate=gate if gate.dim() else None,
             class_balanced=self.class_balanced,
+            weight=weight,
             sync_valid=self.sync_valid,
         )
         losses = dict(

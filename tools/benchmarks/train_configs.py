@@ -1,18 +1,18 @@
 """Train configs over several seeds, go on where it was interrupted, and put the scores into a table.
 
-    python tools/benchmarks/long_tailed.py configs/long_tailed/fashion_mnist/*.py --seeds 0 1 2
+    python tools/benchmarks/train_configs.py configs/long_tailed/fashion_mnist/*.py --seeds 0 1 2
 
 adds one line per run to ``<work-dir>/results.jsonl``: the scores on the test set, a hash of the config, the versions.
-Runs that are there are not repeated, and an interrupted one is resumed from its last checkpoint. In the end, or at once
-with ``--table-only``, it prints a Markdown table with means and standard deviations; ``--page FILE --mark NAME`` writes
-it between ``<!-- NAME -->`` and ``<!-- end -->`` of a page. ``--variant NAME`` keeps runs with other ``--cfg-options``
+The folder is ``work_dirs/long_tailed`` for configs in ``configs/long_tailed``, and so for every other task. Runs that
+are there are not repeated, and an interrupted one is resumed from its last checkpoint. In the end, or at once with
+``--table-only``, it prints a Markdown table with means and standard deviations; ``--page FILE --mark NAME`` writes it
+between ``<!-- NAME -->`` and ``<!-- end -->`` of a page. ``--variant NAME`` keeps runs with other ``--cfg-options``
 apart.
 """
 
 import argparse
 import hashlib
 import json
-import platform
 import re
 import statistics
 import sys
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Dict, List, Optional
 
 import torch
-from measure import write_page
+from measure import made_with, write_page
 from mmengine.config import Config
 from mmengine.device import get_device
 
@@ -47,9 +47,9 @@ def run(config: Path, seed: int, args: argparse.Namespace, label: str) -> dict:
     newest = max(work_dir.glob('test/*/*.json'), key=lambda path: path.stat().st_mtime)
     scores = json.loads(newest.read_text())
     scores = {name: value for name, value in scores.items() if isinstance(value, float) and 'time' not in name}
-    device = torch.cuda.get_device_name() if get_device() == 'cuda' else f'{platform.machine()} CPU'
-    made_with = dict(digest=digest(config, args), torch=torch.__version__, device=device)
-    return dict(config=config.stem, variant=args.variant, seed=seed, scores=scores, **made_with)
+    versions = dict(torch=torch.__version__, device=made_with(torch.device(get_device()))['device'])
+    result = dict(config=config.stem, variant=args.variant, seed=seed, scores=scores)
+    return dict(result, digest=digest(config, args), **versions)
 
 
 def digest(config: Path, args: argparse.Namespace) -> str:
@@ -91,16 +91,41 @@ def render(results: List[dict], columns: Optional[List[str]]) -> str:
 
 
 def order(run: dict) -> tuple:
-    """Sort the variants of a config below it, and a SAR config below its stock one."""
+    """Sort by data set, the variants of a config below it, and a SAR config below its stock one.
+
+    The data set is the last part of a config's name. Numbers in it count as such: 4 labels per class come before 25.
+    """
     stock = re.sub('^sar_', '', run['config'])
-    return stock, run['config'] != stock, run['variant'] or '', run['seed']
+    dataset = re.split(r'(\d+)', stock.rpartition('_')[2])
+    dataset[1::2] = map(int, dataset[1::2])
+    return dataset, stock, run['config'] != stock, run['variant'] or '', run['seed']
+
+
+def task_folder(configs: List[Path]) -> Path:
+    """Return the folder in work_dirs/ for configs of one task, which is their folder below configs/."""
+    tasks = {task_of(config) for config in configs}
+    if len(tasks) > 1 or None in tasks:
+        found = ', '.join(sorted(task or 'none' for task in tasks))
+        raise ValueError(
+            f'the configs are not all of one task, a folder below configs/, but of {found}: give a --work-dir'
+        )
+    return Path('work_dirs', *tasks)
+
+
+def task_of(config: Path) -> Optional[str]:
+    folders = config.resolve().parent.parts
+    if 'configs' not in folders:
+        return None
+    # The last one: the repository itself may lie in a folder of this name.
+    last = len(folders) - folders[::-1].index('configs')
+    return folders[last] if last < len(folders) else None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('configs', type=Path, nargs='+', help='the rows of the table')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='one run of every config per seed')
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/long_tailed'))
+    parser.add_argument('--work-dir', type=Path, help='default work_dirs/<task>, the folder of the configs in configs/')
     parser.add_argument('--variant', help='name of what --cfg-options changes; other runs of the config stay')
     parser.add_argument('--cfg-options', nargs='+', help='settings that every run overrides')
     parser.add_argument('--columns', nargs='+', help='scores to show; default all')
@@ -114,6 +139,11 @@ def main() -> None:
         parser.error(f'there is no config {missing[0]}')
     if args.cfg_options and args.variant is None:
         parser.error('--cfg-options needs a --variant, to keep these runs apart from others')
+    if args.work_dir is None:
+        try:
+            args.work_dir = task_folder(args.configs)
+        except ValueError as error:
+            parser.error(str(error))
 
     file = args.work_dir / 'results.jsonl'
     runs = [(seed, config) for seed in args.seeds for config in args.configs]

@@ -1,4 +1,4 @@
-"""tools/benchmarks/long_tailed.py, on the quickstart's classification config."""
+"""tools/benchmarks/train_configs.py, on the quickstart's classification config."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip('mmpretrain.models')
 
 ROOT = Path(__file__).parents[2]
-TOOL = ROOT / 'tools' / 'benchmarks' / 'long_tailed.py'
+TOOL = ROOT / 'tools' / 'benchmarks' / 'train_configs.py'
 CONFIG = ROOT / 'configs' / 'quickstart' / 'sar_resnet18_1xb64-300iter_digits-lt.py'
 
 
@@ -31,17 +31,19 @@ def folder(tmp_path_factory):
 OPTIONS = ['--variant', 'short', '--cfg-options', 'train_cfg.max_iters=2']
 
 
-def test_long_tailed__trains_once_and_shows_a_table(folder):
+def test_train_configs__trains_once_and_shows_a_table(folder):
     page = folder / 'page.md'
     page.write_text('before\n<!-- here -->\nold\n<!-- end -->\nafter\n')
     arguments = [CONFIG, '--seeds', 0, 1, *OPTIONS]
     first = run(*arguments, folder=folder)
     assert first.returncode == 0, first.stderr
-    file = folder / 'work_dirs' / 'long_tailed' / 'results.jsonl'
+    file = folder / 'work_dirs' / 'quickstart' / 'results.jsonl'
     lines = file.read_text()
     results = [json.loads(line) for line in lines.splitlines()]
     assert [(run['config'], run['variant']) for run in results] == [(CONFIG.stem, 'short')] * 2
     assert [run['seed'] for run in results] == [0, 1]
+    names = {'config', 'variant', 'seed', 'scores', 'digest', 'torch', 'device'}
+    assert all(run.keys() == names for run in results)
     scores = [run['scores']['accuracy/top1'] for run in results]
     mean, spread = sum(scores) / 2, abs(scores[0] - scores[1]) / 2**0.5
     assert f'`{CONFIG.stem}` + short | {mean:.1f} ± {spread:.1f} |' in first.stdout
@@ -55,7 +57,7 @@ def test_long_tailed__trains_once_and_shows_a_table(folder):
     assert 'old' not in text
 
 
-def test_long_tailed__goes_on_where_it_was_interrupted(folder):
+def test_train_configs__goes_on_where_it_was_interrupted(folder):
     """Once within the training, once between the last checkpoint and the test."""
     scores = []
     for stop in (2, 4):
@@ -75,7 +77,7 @@ def test_long_tailed__goes_on_where_it_was_interrupted(folder):
     assert scores[0].keys() == {'accuracy/top1'} and scores[0] == scores[1]
 
 
-def test_long_tailed__results_of_another_version_of_the_config(folder):
+def test_train_configs__results_of_another_version_of_the_config(folder):
     file = folder / 'other' / 'results.jsonl'
     file.parent.mkdir()
     file.write_text(json.dumps(dict(config=CONFIG.stem, variant=None, seed=0, scores={}, digest='0')) + '\n')
@@ -91,12 +93,73 @@ def test_long_tailed__results_of_another_version_of_the_config(folder):
         ([CONFIG, '--cfg-options', 'train_cfg.max_iters=2'], '--cfg-options needs a --variant'),
     ],
 )
-def test_long_tailed__wrong_arguments(arguments, message, tmp_path):
+def test_train_configs__wrong_arguments(arguments, message, tmp_path):
     result = run(*arguments, folder=tmp_path)
     assert result.returncode == 2 and message in result.stderr and 'Traceback' not in result.stderr
 
 
-def test_long_tailed__page_without_the_mark(folder):
+@pytest.fixture
+def config(tmp_path):
+    def make(path):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+        return path
+
+    return make
+
+
+def test_train_configs__the_folder_of_results_is_that_of_the_task(config, tmp_path):
+    semi, other = config('configs/semi_supervised/fashion_mnist/a_b.py'), config('configs/semi_supervised/c_d.py')
+    nested = config('configs/sub/configs/long_tailed/e_f.py')
+    for task, name in (('semi_supervised', 'a_b'), ('long_tailed', 'e_f')):
+        file = tmp_path / 'work_dirs' / task / 'results.jsonl'
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(dict(config=name, variant=None, seed=0, scores=dict(accuracy=50.0))))
+    assert '| `a_b` | 50.0 | 1 |' in run(semi, other, '--table-only', folder=tmp_path).stdout
+    assert '| `e_f` | 50.0 | 1 |' in run(nested, '--table-only', folder=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ('configs', 'tasks'),
+    [
+        (['configs/semi_supervised/a.py', 'configs/long_tailed/x/b.py'], 'long_tailed, semi_supervised'),
+        (['configs/semi_supervised/a.py', 'elsewhere/c.py'], 'none, semi_supervised'),
+        (['configs/d.py'], 'none'),
+    ],
+)
+def test_train_configs__configs_that_are_not_of_one_task(configs, tasks, config, tmp_path):
+    configs = [config(path) for path in configs]
+    failed = run(*configs, '--table-only', folder=tmp_path)
+    assert failed.returncode == 2 and 'Traceback' not in failed.stderr
+    assert f'not all of one task, a folder below configs/, but of {tasks}: give a --work-dir' in failed.stderr
+    assert run(*configs, '--table-only', '--work-dir', 'any', folder=tmp_path).returncode == 0
+
+
+def test_train_configs__rows_by_data_set_then_stock_and_sar(config, tmp_path):
+    rows = [
+        'resnet8-fixmatch_1xb32-600iter_fashion-mnist-4',
+        'sar_resnet8-fixmatch_1xb32-600iter_fashion-mnist-4',
+        'resnet8-supervised_1xb32-200iter_fashion-mnist-4',
+        'sar_resnet8-supervised_1xb32-200iter_fashion-mnist-4',
+        'resnet8-fixmatch_1xb32-600iter_fashion-mnist-25',
+        'sar_resnet8-fixmatch_1xb32-600iter_fashion-mnist-25',
+        'resnet8-supervised_1xb32-200iter_fashion-mnist-25',
+    ]
+    configs = [config(f'configs/semi_supervised/{name}.py') for name in rows]
+    runs = [
+        dict(config=name, variant=variant, seed=0, scores=dict(accuracy=1.0))
+        for name in sorted(rows)
+        for variant in ('b', None, 'a')
+    ]
+    file = tmp_path / 'work_dirs' / 'semi_supervised' / 'results.jsonl'
+    file.parent.mkdir(parents=True)
+    file.write_text('\n'.join(map(json.dumps, runs)))
+    table = run(*configs, '--table-only', '--all-variants', folder=tmp_path).stdout.splitlines()[2:]
+    expected = [f'`{name}`{variant}' for name in rows for variant in ('', ' + a', ' + b')]
+    assert [line.split('|')[1].strip() for line in table] == expected
+
+
+def test_train_configs__page_without_the_mark(folder):
     page = folder / 'other.md'
     page.write_text('nothing')
     result = run(CONFIG, '--table-only', '--page', page, '--mark', 'here', folder=folder)

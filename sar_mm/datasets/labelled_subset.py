@@ -1,0 +1,300 @@
+import json
+from copy import deepcopy
+from numbers import Integral, Real
+from typing import Any, List, Optional, Sequence, Set, Tuple, Union
+
+import numpy as np
+from mmengine.dataset import BaseDataset, force_full_init
+from mmengine.fileio import get_text
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+
+from ..checks import check, check_integer
+from ..registry import DATASETS
+from .class_counts import count_classes, image_label, image_labels
+from .long_tailed import LongTailedDataset
+
+PARTS = ('labelled', 'unlabelled')
+
+
+def draw_per_class(
+    labels: np.ndarray,
+    per_class: Union[int, Sequence[int]],
+    num_classes: int,
+    seed: int = 0,
+    classes: Optional[Sequence[str]] = None,
+) -> np.ndarray:
+    """Draw images of each class without replacement.
+
+    A class has a generator of its own, and the first images of a fixed permutation are taken: they do not depend on
+    other classes, and more images per class are the same ones and others.
+
+    Args:
+        labels: Class index of every image, (N,).
+        per_class: Images of each class, or K numbers of images.
+        num_classes: K.
+        seed: Of the drawing.
+        classes: Names of the classes, for the message.
+
+    Returns:
+        Indices of the drawn images in ascending order.
+
+    Raises:
+        ValueError: A class has too few images.
+    """
+    numbers = [per_class] * num_classes if isinstance(per_class, Integral) else per_class
+    drawn = [np.zeros(0, dtype=np.int64)]
+    for label, number in enumerate(numbers):
+        images = np.flatnonzero(labels == label)
+        if len(images) < number:
+            name = f'class {label}' if classes is None else f'class {label} ({classes[label]})'
+            raise ValueError(f'{name} has {len(images)} images, but {number} are to be drawn')
+        drawn.append(np.random.default_rng([seed, label]).permutation(images)[:number])
+    return np.sort(np.concatenate(drawn))
+
+
+def draw_fraction(
+    labels: np.ndarray, fraction: float, num_classes: int, seed: int = 0, classes: Optional[Sequence[str]] = None
+) -> np.ndarray:
+    """Draw round(fraction * n_k) of the n_k images of each class k, and at least one; see :func:`draw_per_class`."""
+    counts = np.bincount(labels, minlength=num_classes).tolist()
+    return draw_per_class(labels, [max(1, round(fraction * n)) for n in counts], num_classes, seed, classes)
+
+
+def draw_covering(classes_of_image: Sequence[Set[int]], count: int, seed: int = 0) -> np.ndarray:
+    """Draw images such that every class that occurs anywhere is in at least one of them.
+
+    From the rarest class on, an image of each class that no drawn image shows is drawn, and then others at random.
+
+    Args:
+        classes_of_image: The class indices that each image shows.
+        count: Images to draw.
+        seed: Of the drawing.
+
+    Returns:
+        Indices of the drawn images in ascending order.
+
+    Raises:
+        ValueError: There are not as many images, or that many do not show all classes.
+    """
+    check_integer('count', count, 1)
+    if count > len(classes_of_image):
+        raise ValueError(f'there are {len(classes_of_image)} images, but {count} are to be drawn')
+    order = np.random.default_rng(seed).permutation(len(classes_of_image)).tolist()
+    images_of_class = {}
+    for index in order:
+        for label in classes_of_image[index]:
+            images_of_class.setdefault(label, []).append(index)
+    drawn, covered = [], set()
+    for label in sorted(images_of_class, key=lambda label: (len(images_of_class[label]), label)):
+        if label not in covered:
+            drawn.append(images_of_class[label][0])
+            covered |= set(classes_of_image[drawn[-1]])
+    if len(drawn) > count:
+        raise ValueError(
+            f'{count} images are too few to show all {len(covered)} classes with seed {seed}, which takes {len(drawn)}'
+        )
+    taken = set(drawn)
+    drawn += [index for index in order if index not in taken][: count - len(drawn)]
+    return np.sort(np.array(drawn, dtype=np.int64))
+
+
+def read_indices(path: str) -> List[int]:
+    """Read the indices of labelled images.
+
+    Args:
+        path: Path or URL of a text file with an index per line, or of a JSON file with a list of them under "label", as
+            the published splits of FixMatch (Sohn et al., NeurIPS 2020).
+
+    Raises:
+        ValueError: The file is neither, or holds no index, a negative one, or one twice.
+    """
+    text = get_text(path).strip()
+    valid = 'a text file with one index per line, or JSON with a list of indices under "label"'
+    try:
+        indices = json.loads(text)['label'] if text.startswith('{') else [int(line) for line in text.split()]
+    except (KeyError, ValueError) as error:
+        raise ValueError(f'{path} is not {valid}: {type(error).__name__}: {error}') from error
+    is_list = isinstance(indices, list) and all(type(index) is int and index >= 0 for index in indices)
+    if not is_list or not indices:
+        raise ValueError(f'{path} is not {valid}')
+    seen, twice = set(), []
+    for index in indices:
+        (twice.append if index in seen else seen.add)(index)
+    if twice:
+        raise ValueError(f'{path} lists {len(twice)} indices twice, {twice[0]} for one')
+    return indices
+
+
+def underlying(dataset: Any) -> Tuple[Any, np.ndarray]:
+    """Return the data set that views show images of, and the indices of these images in it, (N,)."""
+    indices = np.arange(len(dataset))
+    while isinstance(dataset, (LongTailedDataset, LabelledSubset)):
+        dataset.full_init()
+        dataset, indices = dataset.dataset, dataset._indices[indices]
+    return dataset, indices
+
+
+@DATASETS.register_module()
+class LabelledSubset:
+    """The labelled or the unlabelled part of a data set, for semi-supervised learning.
+
+    The labelled images are a number or a share of each class, or listed in a file; the unlabelled ones are all others.
+    Both parts of one data set have the same ``per_class``, ``fraction`` or ``file`` and the same ``seed``. Images are
+    drawn as :func:`draw_per_class` does, whatever the global random state is, and their order stays. The unlabelled
+    part keeps its labels, if only to tell how good pseudo-labels are.
+
+    ``metainfo`` is that of the data set and, once initialised and with one label per image, ``class_counts`` of this
+    part. Where a pipeline returns None for an image, the next image of this part is given, never one of the other.
+
+    Args:
+        dataset: A data set or its config; with one label per image, unless there is a ``file``. May be a
+            :class:`LongTailedDataset`.
+        part: ``'labelled'`` or ``'unlabelled'``.
+        per_class: Labelled images of each class.
+        fraction: In (0, 1]: of the n_k images of class k, round(fraction * n_k) are labelled, at least one.
+        file: A file with the indices of the labelled images; see :func:`read_indices`.
+        seed: Of the drawing.
+        lazy_init: Whether to put off loading until the data set is used, or :meth:`full_init` is called.
+
+    Raises:
+        ValueError: A bad argument or file, or a class that has too few images.
+
+    Example::
+
+        train_dataloader = dict(
+            dataset=dict(
+                type='SemiSupervisedDataset',
+                labelled=dict(
+                    type='LabelledSubset',
+                    part='labelled',
+                    per_class=4,
+                    dataset=dict(type='CIFAR10', data_root='data/cifar10', split='train', pipeline=labelled_pipeline)),
+                unlabelled=dict(
+                    type='LabelledSubset',
+                    part='unlabelled',
+                    per_class=4,
+                    dataset=dict(
+                        type='CIFAR10', data_root='data/cifar10', split='train', pipeline=unlabelled_pipeline))))
+    """
+
+    def __init__(
+        self,
+        dataset: Union[dict, Any],
+        part: str,
+        per_class: Optional[int] = None,
+        fraction: Optional[float] = None,
+        file: Optional[str] = None,
+        seed: int = 0,
+        lazy_init: bool = False,
+    ) -> None:
+        check(part in PARTS, 'part', part, f'one of {PARTS}')
+        given = [
+            name for name, value in dict(per_class=per_class, fraction=fraction, file=file).items() if value is not None
+        ]
+        if per_class is not None:
+            check_integer('per_class', per_class, 1)
+        if fraction is not None:
+            is_share = isinstance(fraction, Real) and 0 < fraction <= 1
+            check(is_share, 'fraction', fraction, 'a number in (0, 1]')
+        if len(given) != 1:
+            raise ValueError(f'Expected exactly one of `per_class`, `fraction` and `file`, but got {given or "none"}')
+        check_integer('seed', seed, 0)
+        self.part = part
+        self.per_class = per_class
+        self.fraction = fraction
+        self.file = file
+        self.seed = seed
+        self.dataset = MMENGINE_DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        self._metainfo = dict(self.dataset.metainfo)
+        self._fully_initialized = False
+        if not lazy_init:
+            self.full_init()
+
+    @property
+    def metainfo(self) -> dict:
+        """A copy of the wrapped metainfo; once initialised, ``class_counts`` in it are those of this part."""
+        return deepcopy(self._metainfo)
+
+    @property
+    @force_full_init
+    def indices(self) -> np.ndarray:
+        """Indices into the wrapped data set, ascending, (N,) int64."""
+        return self._indices.copy()
+
+    def full_init(self) -> None:
+        """Load the data set and draw or read the labelled images."""
+        if self._fully_initialized:
+            return
+        labelled, labels = self._draw() if self.file is None else self._read()
+        everything = np.arange(len(self.dataset))
+        self._indices = labelled if self.part == 'labelled' else np.setdiff1d(everything, labelled)
+        self._labels = None if labels is None else [labels[index] for index in self._indices.tolist()]
+        self._metainfo = dict(self.dataset.metainfo)  # some data sets know their classes only after loading
+        self._metainfo.pop('class_counts', None)
+        if self._labels is not None and all(len(label) == 1 for label in self._labels):
+            labels = [label for (label,) in self._labels]
+            counts = np.bincount(np.array(labels, dtype=np.int64), minlength=count_classes(self.dataset, labels))
+            self._metainfo['class_counts'] = tuple(counts.tolist())
+        self._root, self._places = underlying(self.dataset)
+        self._places = self._places[self._indices]
+        self._fully_initialized = True
+
+    def _draw(self) -> Tuple[np.ndarray, List[List[int]]]:
+        """Return the indices of the labelled images, and the labels of every image."""
+        labels = image_label(self.dataset)
+        options = (count_classes(self.dataset, labels), self.seed, self.dataset.metainfo.get('classes'))
+        if self.fraction is None:
+            return draw_per_class(labels, self.per_class, *options), labels[:, None].tolist()
+        return draw_fraction(labels, self.fraction, *options), labels[:, None].tolist()
+
+    def _read(self) -> Tuple[np.ndarray, Optional[List[List[int]]]]:
+        """Return the indices of the labelled images, and the labels of every image where it has any."""
+        indices = np.sort(np.array(read_indices(self.file), dtype=np.int64))
+        try:
+            labels = image_labels(self.dataset)
+        except ValueError:  # a list of images needs no labels
+            labels = None
+        if indices[-1] >= len(self.dataset):
+            name = type(self.dataset).__name__
+            raise ValueError(f'{self.file} lists image {indices[-1]}, but {name} has {len(self.dataset)} images')
+        return indices, labels
+
+    @force_full_init
+    def get_data_info(self, idx: int) -> dict:
+        """Return the annotation of an image."""
+        return self.dataset.get_data_info(int(self._indices[idx]))
+
+    @force_full_init
+    def get_cat_ids(self, idx: int) -> List[int]:
+        """Return the class indices of an image; a NotImplementedError where images have none, as in segmentation."""
+        return list(self._checked_labels()[idx])
+
+    @force_full_init
+    def get_gt_labels(self) -> np.ndarray:
+        """Return the class indices of all images, (N,) int64; errors as :meth:`get_cat_ids`."""
+        return np.array(self._checked_labels(), dtype=np.int64).reshape(len(self))
+
+    def _checked_labels(self) -> List[List[int]]:
+        if self._labels is None:
+            raise NotImplementedError(f'{type(self.dataset).__name__} has no labels of images')
+        return self._labels
+
+    @force_full_init
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @force_full_init
+    def __getitem__(self, idx: int) -> dict:
+        first = range(len(self))[idx]  # an IndexError where there is no such image
+        for step in range(len(self)):
+            data = self._get((first + step) % len(self))
+            if data is not None:
+                return data
+        raise RuntimeError(f'the pipeline returned None for each of the {len(self)} {self.part} images')
+
+    def _get(self, idx: int) -> Optional[dict]:
+        place = int(self._places[idx])
+        # Where the pipeline returns None, BaseDataset takes any other of its images, also of the other part.
+        if isinstance(self._root, BaseDataset) and type(self._root).__getitem__ is BaseDataset.__getitem__:
+            return self._root.prepare_data(place)
+        return self._root[place]

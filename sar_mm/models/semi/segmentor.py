@@ -1,0 +1,143 @@
+from contextlib import contextmanager
+from typing import Any, Iterator, List, Optional
+
+import torch
+import torch.nn.functional as F
+from mmengine.structures import PixelData
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
+
+from ...checks import check, check_probability
+from ...registry import MODELS
+from .base import SemiModel, View, check_options
+from .cutmix import cutmix
+
+_REFUSED = {
+    'PIDHead': 'it needs maps of edges, which unlabelled images have not',
+    'VPDDepthHead': 'it regresses depth and has no classes',
+    'MaskFormerHead': 'it classifies mask queries, not pixels',
+    'Mask2FormerHead': 'it classifies mask queries, not pixels',
+    'SideAdapterCLIPHead': 'it classifies mask proposals, not pixels',
+}
+
+
+@MODELS.register_module()
+class SemiSegmentor(SemiModel):
+    """Semi-supervised training of a segmentor of mmseg: FixMatch for pixels, with UniMatch's and other options.
+
+    A pixel's label is what the teacher sees in the weak view if its probability is above the threshold, else it is
+    ignored. Yang et al., "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation" (UniMatch),
+    CVPR 2023: two strong views and ``feature_dropout=0.5``. Semantic anchors, where heads have them, pull labelled
+    features by their labels and those of other views by pseudo-labels that count.
+
+    Args:
+        segmentor: Config of a segmentor, stock or with semantic anchors.
+        semi: Options of :class:`SemiModel`, and
+
+            - ``cutmix_prob`` (0.5): share of unlabelled images in each strong view that get a box of another one.
+            - ``feature_dropout`` (0.0): share of channels of the features that are dropped in a further view, the weak
+              one; 0: there is none. The loss on unlabelled images is then the mean of that of the strong views and that
+              of the perturbed one.
+        data_preprocessor: That of the segmentor, where the config has it beside the model.
+
+    Raises:
+        TypeError: The segmentor has no head that labels pixels.
+        ValueError: A bad option.
+
+    Example::
+
+        _base_ = './deeplabv3plus_r50-d8_pascal_voc12.py'
+        model = dict(
+            _delete_=True,
+            type='SemiSegmentor',
+            segmentor=_base_.model,
+            semi=dict(threshold=0.95, feature_dropout=0.5))
+    """
+
+    same_geometry = True
+
+    def __init__(self, segmentor: dict, semi: Optional[dict] = None, data_preprocessor: Optional[dict] = None) -> None:
+        options = check_options(semi, SemiSegmentor, ('cutmix_prob', 'feature_dropout'))
+        self.cutmix_prob = options.pop('cutmix_prob', 0.5)
+        self.feature_dropout = options.pop('feature_dropout', 0.0)
+        check_probability('semi.cutmix_prob', self.cutmix_prob, ends=True)
+        check_probability('semi.feature_dropout', self.feature_dropout, ends=True)
+        check(self.feature_dropout < 1, 'semi.feature_dropout', self.feature_dropout, 'below 1')
+        self.perturbs_features = self.feature_dropout > 0
+        super().__init__(segmentor, data_preprocessor, **options)
+
+    def count_classes(self) -> int:
+        heads = [getattr(self.student, name, None) for name in ('decode_head', 'auxiliary_head')]
+        heads = [head for each in heads for head in (each if isinstance(each, nn.ModuleList) else [each])]
+        for head in heads[:1] + [head for head in heads[1:] if head is not None]:
+            reason = next((_REFUSED[base.__name__] for base in type(head).__mro__ if base.__name__ in _REFUSED), None)
+            if reason is None and not isinstance(head, BaseDecodeHead):
+                reason = 'it is no head that labels pixels'
+            if reason is not None:
+                raise TypeError(f'SemiSegmentor cannot train a {type(head).__name__}: {reason}')
+            check(
+                head.ignore_index == heads[0].ignore_index,
+                f'ignore_index of {type(head).__name__}',
+                head.ignore_index,
+                f'{heads[0].ignore_index}, as in the decode head',
+            )
+        self.ignore_index = heads[0].ignore_index
+        return heads[0].num_classes
+
+    def predict_probability(self, model: nn.Module, images: Tensor) -> Tensor:
+        size = images.shape[2:]
+        logits = model.encode_decode(images, [dict(img_shape=size, pad_shape=size)] * len(images)).float()
+        if logits.shape[1] > 1:
+            return logits.softmax(dim=1)
+        positive = logits.sigmoid()
+        return torch.cat([1 - positive, positive], dim=1)
+
+    def true_labels(self, samples: List[SegDataSample]) -> Optional[Tensor]:
+        if not all('gt_sem_seg' in sample for sample in samples):
+            return None
+        labels = torch.cat([sample.gt_sem_seg.data for sample in samples]).long()
+        return labels.masked_fill(labels == self.ignore_index, -1)
+
+    def usable(self, mask: Tensor, samples: List[SegDataSample]) -> Tensor:
+        inside = torch.zeros_like(mask)
+        for image, sample in zip(inside, samples):
+            height, width = sample.metainfo['img_shape'][:2]
+            image[:height, :width] = True
+        return mask & inside
+
+    def mix(self, view: View) -> View:
+        return View(*cutmix(view.images, view.label, view.mask, self.cutmix_prob), view.samples)
+
+    def label_samples(self, view: View) -> List[SegDataSample]:
+        labels = view.label.masked_fill(~view.mask, self.ignore_index)
+        return [
+            SegDataSample(metainfo=sample.metainfo, gt_sem_seg=PixelData(data=label[None]))
+            for sample, label in zip(view.samples, labels)
+        ]
+
+    @contextmanager
+    def perturbing(self, start: int) -> Iterator[None]:
+        if not self.perturbs_features:
+            yield
+            return
+        last = self.student.neck if self.student.with_neck else self.student.backbone
+
+        def drop_channels(module: nn.Module, inputs: tuple, features: Any) -> Any:
+            return _perturb(features, start, self.feature_dropout)
+
+        handle = last.register_forward_hook(drop_channels)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+def _perturb(features: Any, start: int, prob: float) -> Any:
+    """Drop channels of feature maps (N, C, H, W) from image ``start`` on."""
+    if isinstance(features, (list, tuple)):
+        return type(features)(_perturb(feature, start, prob) for feature in features)
+    if not isinstance(features, Tensor) or features.dim() != 4:
+        kind = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise TypeError(f'semi.feature_dropout needs feature maps (N, C, H, W), but the backbone or neck gives {kind}')
+    return torch.cat([features[:start], F.dropout2d(features[start:], prob)])

@@ -1,0 +1,41 @@
+import torch
+
+from sar_mm.models.semi.cutmix import AREA, cutmix, draw_box
+
+
+def test_cutmix__labels_and_masks_move_with_the_pixels(seed):
+    seed(0)
+    number, size = 6, 20
+    # Every image, label and mask knows where each of its pixels comes from.
+    labels = torch.arange(number).view(-1, 1, 1) * size * size + torch.arange(size * size).view(size, size)
+    images = labels[:, None].float().repeat(1, 3, 1, 1)
+    mask = labels % 7 == 0
+    new_images, new_labels, new_mask = cutmix(images, labels, mask, prob=1.0)
+    assert torch.equal(new_images, new_labels[:, None].float().repeat(1, 3, 1, 1))
+    assert torch.equal(new_mask, new_labels % 7 == 0)
+    assert torch.equal(new_labels % (size * size), labels % (size * size))  # a box stays at its place
+    assert not torch.equal(new_labels, labels)
+    assert torch.equal(images, labels[:, None].float().repeat(1, 3, 1, 1))  # the old ones are as they were
+
+
+def test_cutmix__without_a_chance_nothing_moves():
+    images = torch.randn(3, 3, 8, 8)
+    labels = torch.randint(5, (3, 8, 8))
+    new_images, new_labels, _ = cutmix(images, labels, labels > 2, prob=0.0)
+    assert torch.equal(new_images, images)
+    assert torch.equal(new_labels, labels)
+
+
+def test_draw_box__lies_inside_and_has_the_area(seed):
+    seed(0)
+    boxes = [draw_box(40, 60, prob=0.5) for _ in range(2000)]
+    drawn = [box for box in boxes if box is not None]
+    assert 0.45 < len(drawn) / len(boxes) < 0.55
+    shares = []
+    for rows, columns in drawn:
+        assert 0 <= rows.start < rows.stop <= 40
+        assert 0 <= columns.start < columns.stop <= 60
+        shares.append((rows.stop - rows.start) * (columns.stop - columns.start) / 2400)
+    assert max(shares) <= AREA[1]
+    assert min(shares) > 0.5 * AREA[0]  # whole pixels
+    assert max(shares) > 0.35

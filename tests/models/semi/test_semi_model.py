@@ -1,0 +1,316 @@
+"""One training step of both kinds of models, by hand, and what holds for both."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.optim import OptimWrapper
+
+KINDS = ['cls', 'seg']
+
+
+def train(model, batches, lr=0.05):
+    optim_wrapper = OptimWrapper(torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr))
+    return [model.train_step(batch, optim_wrapper) for batch in batches]
+
+
+def student_state(model):
+    state = model.state_dict()
+    return {name[len('student.') :]: value for name, value in state.items() if name.startswith('student.')}
+
+
+def assert_same_state(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def plain_batch(items, kind):
+    from mmengine.dataset import pseudo_collate
+
+    return pseudo_collate([item.labelled for item in items if 'labelled' in item])
+
+
+# ----- A step by hand
+
+
+def test_loss__of_a_classifier_by_hand(make_semi, make_items):
+    model = make_semi('cls', semi=dict(unsup_weight=0.7), num_classes=2)
+    data = model.data_preprocessor(make_items('cls', 3, 8, views=2, num_classes=2), training=True)
+    assert data['branches'] == dict(labelled=3, strong0=8, strong1=8, weak=8)
+    inputs = data['inputs']
+    reference = deepcopy(model.student)
+    with torch.no_grad():
+        probability = reference.eval()(inputs[19:], mode='tensor').softmax(dim=1)
+    confidence, pseudo = probability.max(dim=1)
+    threshold = model.pseudo_labels.threshold.value = float(confidence.median())
+    mask = confidence > threshold
+    assert 0 < mask.sum() < 8
+    logits = reference.train()(inputs[:19], mode='tensor')
+    labels = torch.cat([sample.gt_label for sample in data['data_samples'][:3]])
+    supervised = F.cross_entropy(logits[:3], labels)
+    each = F.cross_entropy(logits[3:], torch.cat([pseudo, pseudo]), reduction='none')
+    unsupervised = (each * torch.cat([mask, mask])).sum() / 16
+    truth = torch.cat([sample.gt_label for sample in data['data_samples'][19:]])
+
+    losses = model(**data, mode='loss')
+    torch.testing.assert_close(losses['loss'], supervised)
+    torch.testing.assert_close(losses['loss_unsup'], 0.7 * unsupervised)
+    assert losses['pseudo_ratio'] == mask.float().mean()
+    assert losses['pseudo_acc'] == (pseudo == truth)[mask].float().mean()
+    assert losses['pseudo_threshold'] == pytest.approx(threshold)
+
+
+def test_loss__of_a_segmentor_by_hand(make_semi, make_items):
+    semi = dict(threshold=0.6, cutmix_prob=0.0)
+    model = make_semi('seg', semi=semi, num_classes=2)
+    data = model.data_preprocessor(make_items('seg', 2, 3, num_classes=2), training=True)
+    inputs = data['inputs']
+    reference = deepcopy(model.student)
+    metas = [dict(img_shape=(16, 16), pad_shape=(16, 16))]
+    with torch.no_grad():
+        probability = reference.eval().encode_decode(inputs[5:], metas * 3).softmax(dim=1)
+    confidence, pseudo = probability.max(dim=1)
+    mask = confidence > 0.6
+    assert 0 < mask.sum() < mask.numel()
+    features = reference.train().extract_feat(inputs[:5])
+    labels = torch.stack([sample.gt_sem_seg.data[0] for sample in data['data_samples'][:2]])
+    supervised, unsupervised = [], []
+    for head in (reference.decode_head, reference.auxiliary_head):
+        logits = F.interpolate(head(features), (16, 16), mode='bilinear')
+        supervised.append(F.cross_entropy(logits[:2], labels))
+        unsupervised.append((F.cross_entropy(logits[2:], pseudo, reduction='none') * mask).mean())
+
+    losses = model(**data, mode='loss')
+    torch.testing.assert_close(losses['decode.loss_ce'], supervised[0])
+    torch.testing.assert_close(losses['aux.loss_ce'], supervised[1])
+    torch.testing.assert_close(losses['loss_unsup'], sum(unsupervised))
+    assert losses['pseudo_ratio'] == mask.float().mean()
+
+
+@pytest.mark.parametrize('joint_forward', [True, False])
+@pytest.mark.parametrize('kind', KINDS)
+def test_loss__anchors_pull_by_pseudo_labels(kind, joint_forward, make_semi, make_items, open_gate, monkeypatch):
+    """Once per step, labelled features and those of strong views together, the mask as their weights."""
+    from sar_mm.models.anchor_head import SemanticAnchorHead
+    from sar_mm.ops import pull_loss
+
+    model = make_semi(kind, sar=True, semi=dict(joint_forward=joint_forward))
+    head = model.student.head if kind == 'cls' else model.student.decode_head
+    for each in [head] + ([model.student.auxiliary_head] if kind == 'seg' else []):
+        open_gate(each)
+    seen, forward = [], type(head.anchor_head.loss_module).forward
+
+    def watch(self, logits, embedded, feature, target, anchors, gate, ignore_index=None, weight=None):
+        seen.append((feature, target, anchors, weight))
+        return forward(self, logits, embedded, feature, target, anchors, gate, ignore_index, weight)
+
+    steps = []
+    average = SemanticAnchorHead._average
+    monkeypatch.setattr(SemanticAnchorHead, '_average', lambda *args: steps.append(1) or average(*args))
+    monkeypatch.setattr(type(head.anchor_head.loss_module), 'forward', watch)
+    data = model.data_preprocessor(make_items(kind, 3, 4, views=2), training=True)
+    with torch.no_grad():
+        probability = model.predict_probability(deepcopy(model.student).eval(), data['inputs'][-4:])
+    model.pseudo_labels.threshold.value = float(probability.max(dim=1)[0].median())
+    losses = model(**data, mode='loss')
+    assert len(steps) == len(seen) == (1 if kind == 'cls' else 2)
+    prefix = '' if kind == 'cls' else 'decode.'
+    assert losses[f'{prefix}anchor_gate'] == 1
+    feature, target, anchors, weight = seen[0]
+    assert len(feature) == 3 + 2 * 4
+    if kind == 'cls':
+        assert weight[:3].tolist() == [1, 1, 1]
+        assert weight[3:7].tolist() == weight[7:].tolist()
+        assert weight[3:].mean() == losses['pseudo_ratio']
+        valid = weight > 0
+    else:
+        valid = target != 255
+        assert valid[:3].all()
+    assert 0 < losses['pseudo_ratio'] < 1
+    distance = (feature.movedim(1, -1)[valid] - anchors[target[valid]]).square().sum()
+    pull = 0.1 * distance / (feature.shape[1] * valid.sum())
+    torch.testing.assert_close(losses[f'{prefix}loss_pull'], pull)
+    torch.testing.assert_close(pull_loss(feature, target, anchors, 255, weight=weight) * 0.1, pull)
+    # Anchors lead: the pull of pseudo-labels has a gradient for the features only.
+    losses[f'{prefix}loss_pull'].backward()
+    assert head.anchor_head.projector.state_dict().keys()
+    assert all(parameter.grad is None for parameter in head.anchor_head.parameters())
+    assert any(parameter.grad is not None for parameter in model.student.backbone.parameters())
+
+
+# ----- What gets gradients, and what not
+
+
+@pytest.mark.parametrize('teacher', [None, dict(momentum=0.1)])
+@pytest.mark.parametrize('kind', KINDS)
+def test_loss__gradients_reach_the_whole_student_and_no_teacher(kind, teacher, make_semi, make_items):
+    model = make_semi(kind, sar=True, semi=dict(threshold=0.0, teacher=teacher))
+    log = model(**model.data_preprocessor(make_items(kind), training=True), mode='loss')
+    sum(value for name, value in log.items() if 'loss' in name).backward()
+    for name, parameter in model.named_parameters():
+        if name.startswith('teacher.'):
+            assert not parameter.requires_grad and parameter.grad is None
+        else:
+            assert parameter.grad is not None, name
+
+
+def test_train__teacher_stays_in_evaluation_mode(make_semi, make_items):
+    model = make_semi('cls', semi=dict(teacher=dict(momentum=0.1)))
+    assert model.train() is model
+    assert model.student.training and not any(module.training for module in model.teacher.modules())
+    train(model, [make_items('cls')])
+    assert model.student.training and model.student.backbone.training
+    assert not any(module.training for module in model.teacher.modules())
+
+
+def test_loss__a_student_that_teaches_itself_is_put_back_into_training_mode(make_semi, make_items):
+    model = make_semi('cls', semi={})
+    norm = model.student.backbone.stem[1].eval()
+    train(model, [make_items('cls')])
+    assert model.student.training and not norm.training
+    assert norm.num_batches_tracked == 0
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_loss__teacher_follows_the_student(kind, make_semi, make_items):
+    model = make_semi(kind, semi=dict(teacher=dict(momentum=0.25, ramp_up=False)))
+    students = []
+    for step in range(3):
+        students.append({k: v.detach().clone() for k, v in model.student.named_parameters()})
+        train(model, [make_items(kind, step=step)])
+    for name, value in model.teacher.module.named_parameters():
+        expected = students[0][name]
+        for student in students[1:]:
+            expected = 0.75 * expected + 0.25 * student[name]
+        torch.testing.assert_close(value, expected)
+
+
+# ----- No unlabelled image counts: supervised training
+
+
+@pytest.mark.parametrize('sar', [False, True])
+@pytest.mark.parametrize('kind', KINDS)
+def test_threshold_1__equals_supervised_training_exactly(kind, sar, make_semi, make_items):
+    plain = make_semi(kind, sar)
+    semi = make_semi(kind, sar, semi=dict(threshold=1.0, joint_forward=False))
+    assert_same_state(student_state(semi), plain.state_dict())
+    batches = [make_items(kind, step=step) for step in range(4)]
+    logs = train(semi, deepcopy(batches))
+    plain_logs = train(plain, [plain_batch(batch, kind) for batch in batches])
+    assert_same_state(student_state(semi), plain.state_dict())  # running statistics, too
+    for log, plain_log in zip(logs, plain_logs):
+        assert log['loss_unsup'] == 0 and log['pseudo_ratio'] == 0
+        assert {name: log[name] for name in plain_log} == plain_log
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_joint_forward__differs_by_batch_normalisation_only(kind, make_semi, make_items):
+    models = [make_semi(kind, semi=dict(threshold=0.4, joint_forward=joint)) for joint in (True, False)]
+    for model in models:
+        for module in model.student.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
+    torch.manual_seed(1)
+    one = train(models[0], [make_items(kind)])[0]
+    torch.manual_seed(1)
+    other = train(models[1], [make_items(kind)])[0]
+    assert one['loss_unsup'] > 0
+    for name, value in other.items():
+        if 'acc_seg' not in name:  # of all images in one forward pass
+            torch.testing.assert_close(one[name], value)
+    for name, value in models[1].state_dict().items():
+        torch.testing.assert_close(models[0].state_dict()[name], value)
+
+
+def test_warmup__raises_the_weight_linearly(make_semi, make_items):
+    model = make_semi('cls', semi=dict(threshold=0.0, warmup_iters=4))
+    reference = make_semi('cls', semi=dict(threshold=0.0))
+    for step in range(6):
+        data = make_items('cls', step=step)
+        reference.load_state_dict(model.state_dict())
+        full = train(reference, [deepcopy(data)])[0]['loss_unsup']
+        torch.testing.assert_close(train(model, [data])[0]['loss_unsup'], min(step / 4, 1) * full)
+    assert model.steps == 6
+
+
+# ----- What is loaded, and what predicts
+
+
+def test_load__takes_the_weights_of_a_plain_model(make_semi):
+    plain = make_semi('cls')
+    with torch.no_grad():
+        plain.head.fc.weight.fill_(0.5)
+    semi = make_semi('cls', semi=dict(teacher={}))
+    missing, unexpected = semi.load_state_dict(plain.state_dict(), strict=False)
+    assert unexpected == []
+    assert all(name.startswith(('teacher.', 'steps', 'pseudo_labels.')) for name in missing)
+    assert torch.equal(semi.student.head.fc.weight, plain.head.fc.weight)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_load__a_copy_goes_on_alike(kind, make_semi, make_items):
+    semi = dict(threshold=dict(type='SelfAdaptiveThreshold', momentum=0.5), teacher=dict(momentum=0.2))
+    semi.update(distribution_alignment=dict(target='labelled'), warmup_iters=5)
+    model, other = make_semi(kind, True, semi), make_semi(kind, True, semi)
+    train(model, [make_items(kind, step=step) for step in range(3)])
+    other.load_state_dict(model.state_dict())
+    logs = []
+    for each in (model, other):
+        torch.manual_seed(5)
+        logs.append(train(each, [make_items(kind, step=step) for step in range(3, 6)]))
+    assert logs[0] == logs[1]
+    assert_same_state(model.state_dict(), other.state_dict())
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_predict_with__student_or_teacher(kind, make_semi, make_items):
+    model = make_semi(kind, semi=dict(teacher=dict(momentum=0.1)))
+    assert model.predict_with == 'teacher'
+    train(model, [make_items(kind, step=step) for step in range(2)], lr=1.0)
+    model.eval()
+    images = torch.randn(2, 3, 16, 16)
+    outputs = {}
+    for part, wanted in (('student', model.student), ('teacher', model.teacher.module)):
+        model.predict_with = part
+        outputs[part] = model(images, mode='tensor')
+        assert torch.equal(outputs[part], wanted(images, mode='tensor'))
+    assert not torch.equal(outputs['student'], outputs['teacher'])
+
+
+def test_predict_with__a_student_without_teacher(make_semi):
+    assert make_semi('cls', semi={}).predict_with == 'student'
+
+
+# ----- Errors
+
+
+@pytest.mark.parametrize(
+    ('semi', 'message'),
+    [
+        (dict(thresholds=0.9), r"`semi of SemiClassifier` to be of options .*'threshold'.* but got 'thresholds'"),
+        (dict(threshold=95), r'`threshold` to be a number in \[0, 1\], but got 95'),
+        (dict(unsup_weight=-1), r'`unsup_weight` to be .* but got -1'),
+        (dict(warmup_iters=0.5), r'`warmup_iters` to be .* but got 0.5'),
+        (dict(joint_forward='no'), r"`joint_forward` to be True or False, but got 'no'"),
+        (dict(predict_with='teacher'), r"`predict_with` to be None or one of \('student',\), but got 'teacher'"),
+        (dict(teacher=dict(momentum=3)), r'`teacher.momentum` to be .* but got 3'),
+        (dict(cutmix_prob=0.5), r"`semi of SemiClassifier` .* but got 'cutmix_prob'"),
+    ],
+)
+def test_options__bad_ones(semi, message, make_semi):
+    with pytest.raises(ValueError, match=message):
+        make_semi('cls', semi=semi)
+
+
+@pytest.mark.parametrize(
+    ('semi', 'message'),
+    [
+        (dict(cutmix_prob=2), r'`semi.cutmix_prob` to be .* but got 2'),
+        (dict(feature_dropout=1.0), r'`semi.feature_dropout` to be below 1, but got 1.0'),
+    ],
+)
+def test_options__bad_ones_for_segmentation(semi, message, make_semi):
+    with pytest.raises(ValueError, match=message):
+        make_semi('seg', semi=semi)

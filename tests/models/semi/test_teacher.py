@@ -1,0 +1,84 @@
+import pytest
+import torch
+from torch import nn
+
+from sar_mm.models.semi import MeanTeacher
+from sar_mm.models.semi.teacher import evaluating
+
+
+def make_student():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
+
+
+def change(student):
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    student(torch.randn(8, 3))  # moves the running statistics
+
+
+@pytest.mark.parametrize('momentum', [0.0, 0.01, 0.7, 1.0])
+@pytest.mark.parametrize('ramp_up', [False, True])
+def test_mean_teacher__equals_the_formula(momentum, ramp_up):
+    student = make_student()
+    teacher = MeanTeacher(student, momentum, ramp_up)
+    change(student)
+    expected = None
+    for step in range(5):
+        share = max(momentum, 1 / (step + 1)) if ramp_up else momentum
+        now = [parameter.detach().clone() for parameter in student.parameters()]
+        expected = now if step == 0 else [(1 - share) * old + share * new for old, new in zip(expected, now)]
+        teacher.update_parameters(student)
+        for averaged, wanted in zip(teacher.module.parameters(), expected):
+            torch.testing.assert_close(averaged, wanted)
+        change(student)
+
+
+def test_mean_teacher__momentum_0_stays_at_the_first_student():
+    student = make_student()
+    teacher = MeanTeacher(student, 0.0, ramp_up=False)
+    change(student)
+    first = student[0].weight.detach().clone()
+    for _ in range(3):
+        teacher.update_parameters(student)
+        change(student)
+    assert torch.equal(teacher.module[0].weight, first)
+
+
+def test_mean_teacher__momentum_1_is_the_student():
+    student = make_student()
+    teacher = MeanTeacher(student, 1.0, ramp_up=False)
+    for _ in range(3):
+        change(student)
+        teacher.update_parameters(student)
+        assert torch.equal(teacher.module[0].weight, student[0].weight)
+
+
+def test_mean_teacher__copies_buffers():
+    student = make_student()
+    teacher = MeanTeacher(student, 0.01)
+    for _ in range(3):
+        change(student)
+        teacher.update_parameters(student)
+    assert torch.equal(teacher.module[1].running_mean, student[1].running_mean)
+    assert teacher.module[1].num_batches_tracked == 3
+
+
+def test_mean_teacher__needs_no_gradients():
+    assert not any(parameter.requires_grad for parameter in MeanTeacher(make_student()).parameters())
+
+
+@pytest.mark.parametrize('momentum', [-0.1, 1.1, 'fast'])
+def test_mean_teacher__momentum_out_of_range(momentum):
+    with pytest.raises(ValueError, match=r'`teacher.momentum` to be a number in \[0, 1\], but got'):
+        MeanTeacher(make_student(), momentum)
+
+
+def test_evaluating__gives_every_module_its_mode_back():
+    model = make_student().train()
+    model[1].eval()  # as norm_eval does
+    with pytest.raises(KeyError), evaluating(model):
+        assert not any(module.training for module in model.modules())
+        raise KeyError
+    assert [module.training for module in model] == [True, False, True]
