@@ -1,5 +1,6 @@
 from .class_counts import class_counts, effective_number_weights, read_class_counts
-from .labelled_subset import LabelledSubset, draw_covering, draw_fraction, draw_per_class, read_indices
+from .labelled_images import draw_covering, draw_fraction, draw_per_class, read_indices
+from .labelled_subset import LabelledSubset
 from .long_tailed import LongTailedDataset, long_tailed_counts
 from .samplers import ClassPowerSampler, LabelledUnlabelledSampler
 from .semi_supervised import SemiSupervisedDataset

@@ -8,6 +8,7 @@ from torch import nn
 
 import sar_mm  # noqa: F401
 from sar_mm.models import SemanticAnchorHead
+from sar_mm.models.anchor_head import two_passes
 from sar_mm.registry import MODELS
 
 KEYS = ['anchor_acc', 'anchor_conf', 'anchor_cos', 'anchor_cos_mean', 'anchor_gate', 'loss_anchor', 'loss_pull']
@@ -495,3 +496,47 @@ def test_anchor_head__types_of_parts_may_be_left_out():
     head = make_head(anchors=dict(dim=7), loss=dict(pull_weight=3.0))
     assert type(head.loss_module).__name__ == 'SARLoss' and head.loss_module.pull_weight == 3.0
     assert torch.equal(head.anchors, make_head(anchors=dict(type='GaussianAnchors', dim=7)).anchors)
+
+
+# ----- Weights, and one step of two forward passes
+
+
+@pytest.mark.parametrize('kind', ['classification', 'segmentation'])
+def test_anchor_head__weights_of_the_features(kind):
+    head = make_head(ignore_index=255)
+    feature, target = make_batch(kind)
+    weight = torch.rand(target.shape, generator=torch.Generator().manual_seed(1))
+    weight[0] = 0
+    pull = head.loss(feature, target, opened, weight)['loss_pull']
+    weight = weight * (target != 255)
+    distance = (feature.movedim(1, -1) - head.semantic_anchors[target * (target != 255)]).square().mean(dim=-1)
+    torch.testing.assert_close(pull, 0.1 * (weight * distance).sum() / weight.sum())
+
+
+@pytest.mark.parametrize('weighted', [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize('kind', ['classification', 'segmentation'])
+def test_two_passes__are_one_step_of_all_features(kind, weighted):
+    head, classifier = make_head(momentum=0.5), make_classifier()
+    batches = [make_batch(kind, seed) for seed in range(2)]
+    weights = [torch.rand(target.shape) if given else None for given, (_, target) in zip(weighted, batches)]
+    whole = copy.deepcopy(head)
+    features, targets = (torch.cat(parts) for parts in zip(*batches))
+    joined = [torch.ones(t.shape) if w is None else w for w, (_, t) in zip(weights, batches)]
+    expected = whole.loss(features, targets, classifier, torch.cat(joined))
+    with two_passes(head):
+        assert head.loss(*batches[0], classifier, weights[0]) == {}
+        assert not head.initialized
+        losses = head.loss(*batches[1], classifier, weights[1])
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[name], value)
+    assert torch.equal(head.semantic_anchors, whole.semantic_anchors)
+
+
+def test_two_passes__leaves_nothing_behind():
+    model = nn.ModuleList([make_head(), make_head()])
+    with pytest.raises(KeyError), two_passes(model):
+        model[0].loss(*make_batch('classification'), opened)
+        raise KeyError
+    for head in model:
+        assert head.loss(*make_batch('classification'), opened).keys() == set(KEYS)
+    copy.deepcopy(model)

@@ -33,7 +33,7 @@ unlabelled_pipeline = [
 test_pipeline = [dict(type='PackInputs')]
 data_root = 'data/fashion_mnist'
 train_dataloader = dict(
-    batch_size=32,
+    batch_size=16,
     num_workers=0,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(

@@ -61,6 +61,8 @@ class FeatureTapHook(Hook):
             return
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
+        if hasattr(model, 'predicting_part'):  # of a semi-supervised model
+            model = model.predicting_part
         layer, anchor_head = find_classifier(model, self.layer)
         is_first = True
 

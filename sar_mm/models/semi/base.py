@@ -1,5 +1,6 @@
 from abc import abstractmethod
 from contextlib import contextmanager, nullcontext
+from inspect import signature
 from typing import Any, ContextManager, Dict, Iterator, List, NamedTuple, Optional, Union
 
 import torch
@@ -91,7 +92,7 @@ class SemiModel(BaseModel):
         self.joint_forward = joint_forward
         self.predict_with = predict_with or parts[-1]
         self.register_buffer('steps', torch.tensor(0))
-        self._register_load_state_dict_pre_hook(_take_weights_of_a_plain_model)
+        self._register_load_state_dict_pre_hook(self._take_weights_of_a_plain_model)
 
     @abstractmethod
     def count_classes(self) -> int:
@@ -123,6 +124,11 @@ class SemiModel(BaseModel):
         """Perturb the features of the images from ``start`` on while the context lasts."""
         return nullcontext()
 
+    @property
+    def predicting_part(self) -> nn.Module:
+        """The model that predicts."""
+        return self.student if self.predict_with == 'student' else self.teacher.module
+
     def train(self, mode: bool = True) -> 'SemiModel':
         """Set the mode of the student; a teacher stays in evaluation mode."""
         super().train(mode)
@@ -140,8 +146,7 @@ class SemiModel(BaseModel):
         """Return the losses (``mode='loss'``), or else what the part that predicts returns."""
         if mode == 'loss':
             return self.loss(inputs, data_samples, branches)
-        part = self.student if self.predict_with == 'student' else self.teacher.module
-        return part(inputs, data_samples, mode=mode)
+        return self.predicting_part(inputs, data_samples, mode=mode)
 
     def loss(self, inputs: Tensor, data_samples: List, branches: Dict[str, int]) -> Dict[str, Tensor]:
         """Return the losses of a step, and what to log of the pseudo-labels.
@@ -202,6 +207,16 @@ class SemiModel(BaseModel):
             raise RuntimeError(f'{type(self.student).__name__} called no loss of its heads')
         return losses, sum(map(sum, collected)) / len(collected)
 
+    def _take_weights_of_a_plain_model(self, state_dict: Dict[str, Any], prefix: str, *args) -> None:
+        """Turn a checkpoint of the student's model alone into one of the student and of its teacher."""
+        if any(name.startswith(f'{prefix}student.') for name in state_dict):
+            return
+        for name in [name for name in state_dict if name.startswith(prefix)]:
+            own, value = name[len(prefix) :], state_dict.pop(name)
+            state_dict[f'{prefix}student.{own}'] = value
+            if self.teacher is not None:
+                state_dict[f'{prefix}teacher.module.{own}'] = value
+
     @contextmanager
     def _teaching(self) -> Iterator[nn.Module]:
         if self.teacher is not None:
@@ -209,6 +224,8 @@ class SemiModel(BaseModel):
         else:
             with evaluating(self.student):
                 yield self.student
+            # Autocast keeps the weights it has cast, before PyTorch 2.10 without the graph that training needs.
+            torch.clear_autocast_cache()
 
     @staticmethod
     def _accuracy(label: Tensor, mask: Tensor, truth: Optional[Tensor]) -> Dict[str, Tensor]:
@@ -218,17 +235,10 @@ class SemiModel(BaseModel):
         return dict(pseudo_acc=(counts & (label == truth)).sum() / counts.sum().clamp(min=1))
 
 
-def _take_weights_of_a_plain_model(state_dict: Dict[str, Any], prefix: str, *args) -> None:
-    """Turn a checkpoint of the student's model alone into one of the student."""
-    if not any(name.startswith(f'{prefix}student.') for name in state_dict):
-        for name in [name for name in state_dict if name.startswith(prefix)]:
-            state_dict[f'{prefix}student.{name[len(prefix) :]}'] = state_dict.pop(name)
-
-
 def check_options(semi: Optional[dict], model_class: type, own: tuple) -> dict:
     """Return the options in ``semi``; a ValueError for one that there is not."""
-    code = SemiModel.__init__.__code__
-    valid = [*code.co_varnames[3 : code.co_argcount], *own]
+    valid = [name for name in signature(SemiModel).parameters if name not in ('student', 'data_preprocessor')]
+    valid += own
     for name in semi or {}:
         check(name in valid, f'semi of {model_class.__name__}', name, f'of options {sorted(valid)}')
     return dict(semi or {})

@@ -1,4 +1,5 @@
-from typing import List, Optional
+import re
+from typing import List, Optional, Tuple
 
 import torch
 from mmpretrain.models.heads import ClsHead, MultiLabelClsHead
@@ -57,6 +58,11 @@ class SemiClassifier(SemiModel):
         if not all('gt_label' in sample for sample in samples):
             return None
         return torch.cat([sample.gt_label for sample in samples])
+
+    def get_layer_depth(self, param_name: str) -> Tuple[int, int]:
+        """Return the depth of a parameter and the largest one, which mmpretrain's layer-wise decay asks for."""
+        name = re.sub(r'^(student|teacher\.module)\.', '', param_name)
+        return self.student.get_layer_depth(name)
 
     def label_samples(self, view: View) -> List[DataSample]:
         labelled = []

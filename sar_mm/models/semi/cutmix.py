@@ -19,18 +19,19 @@ def cutmix(images: Tensor, labels: Tensor, mask: Tensor, prob: float) -> Tuple[T
         images: (N, C, H, W).
         labels: (N, H, W).
         mask: Which labels count, (N, H, W).
-        prob: The share of images that get a box.
+        prob: The share of images that get a box. A single image has no other one, and stays as it is.
 
     Returns:
         All three, of the same shapes, new tensors.
     """
-    partner = torch.randperm(len(images)).tolist()
+    number = len(images)
+    shift = int(torch.randint(1, max(number, 2), ()))  # so that no image meets itself
     mixed = images.clone(), labels.clone(), mask.clone()
-    for index, other in enumerate(partner):
+    for index in range(number):
         box = draw_box(images.shape[-2], images.shape[-1], prob)
         if box is not None:
             for new, old in zip(mixed, (images, labels, mask)):
-                new[index][(..., *box)] = old[other][(..., *box)]
+                new[index][(..., *box)] = old[(index + shift) % number][(..., *box)]
     return mixed
 
 

@@ -19,13 +19,15 @@ class SemiDataPreprocessor(BaseDataPreprocessor):
         same_geometry: Whether a pixel shows the same thing in all views of an image, as pseudo-labels of pixels need.
 
     Raises:
-        ValueError: The inner one mixes images.
+        ValueError: The inner one mixes images, or makes scores of labels.
     """
 
     def __init__(self, inner: nn.Module, same_geometry: bool) -> None:
         super().__init__()
         augments = getattr(inner, 'batch_augments', None)
         check(not augments, 'data_preprocessor.batch_augments', augments, 'None in semi-supervised training')
+        to_onehot = getattr(inner, 'to_onehot', False)
+        check(not to_onehot, 'data_preprocessor.to_onehot', to_onehot, 'False in semi-supervised training')
         self.inner = inner
         self.same_geometry = same_geometry
         self._sizes: Dict[str, int] = {}
@@ -84,7 +86,10 @@ class SemiDataPreprocessor(BaseDataPreprocessor):
 
 
 def check_geometry(samples: Dict[str, list], strong: List[str]) -> None:
-    """Raise a ValueError if a strong view was resized, cropped or flipped otherwise than the weak one, if known."""
+    """Raise a ValueError if a strong view was resized or flipped otherwise than the weak one.
+
+    Where a crop was taken is not known of an image.
+    """
     for name in strong:
         for weak, view in zip(samples['weak'], samples[name]):
             for key in ('img_shape', 'scale_factor', 'flip', 'flip_direction'):

@@ -10,11 +10,14 @@ from torch import Tensor, nn
 
 from ...checks import check, check_probability
 from ...registry import MODELS
+from ..losses.counted import ClassCountLoss
 from .base import SemiModel, View, check_options
 from .cutmix import cutmix
 
 _REFUSED = {
     'PIDHead': 'it needs maps of edges, which unlabelled images have not',
+    'STDCHead': 'it makes edges of the labels, and would see some where pseudo-labels are left out',
+    'EncHead': 'its loss_se learns which classes an image lacks, which pseudo-labels do not say',
     'VPDDepthHead': 'it regresses depth and has no classes',
     'MaskFormerHead': 'it classifies mask queries, not pixels',
     'Mask2FormerHead': 'it classifies mask queries, not pixels',
@@ -82,6 +85,8 @@ class SemiSegmentor(SemiModel):
                 head.ignore_index,
                 f'{heads[0].ignore_index}, as in the decode head',
             )
+            for loss in head.loss_decode if isinstance(head.loss_decode, nn.ModuleList) else [head.loss_decode]:
+                check_loss(loss, head)
         self.ignore_index = heads[0].ignore_index
         return heads[0].num_classes
 
@@ -116,6 +121,11 @@ class SemiSegmentor(SemiModel):
             for sample, label in zip(view.samples, labels)
         ]
 
+    @property
+    def out_channels(self) -> int:
+        """Outputs per pixel, which mmseg's test-time augmentation asks for."""
+        return self.student.out_channels
+
     @contextmanager
     def perturbing(self, start: int) -> Iterator[None]:
         if not self.perturbs_features:
@@ -131,6 +141,33 @@ class SemiSegmentor(SemiModel):
             yield
         finally:
             handle.remove()
+
+
+def check_loss(loss: nn.Module, head: nn.Module) -> None:
+    """Raise a TypeError unless a loss is finite and has no gradient where every pixel is ignored.
+
+    That is what pseudo-labels look like early in training.
+    """
+    if isinstance(loss, ClassCountLoss):  # which may get its counts later only
+        return
+    generator = torch.Generator().manual_seed(0)
+    pred = torch.randn(1, head.out_channels, 4, 4, generator=generator, device='cpu').requires_grad_()
+    target = torch.full((1, 4, 4), head.ignore_index, device='cpu')
+    try:
+        with torch.enable_grad():
+            value = loss(pred, target, weight=None, ignore_index=head.ignore_index)
+            if value.requires_grad:
+                value.sum().backward()
+        ok = value.dim() == 0 and bool(value.isfinite()) and (pred.grad is None or not pred.grad.any())
+        found = f'{value.tolist()}' + ('' if ok else ' and a gradient')
+    except Exception as error:  # whatever a loss stumbles over
+        ok, found = False, f'{type(error).__name__}: {error}'
+    if not ok:
+        raise TypeError(
+            f'SemiSegmentor cannot train a {type(head).__name__} with {type(loss).__name__}: where all pixels are '
+            f'ignored, as pseudo-labels are early in training, it should give 0 but gives {found}; use '
+            'CrossEntropyLoss on two or more outputs'
+        )
 
 
 def _perturb(features: Any, start: int, prob: float) -> Any:

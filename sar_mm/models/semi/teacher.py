@@ -1,8 +1,9 @@
 from contextlib import contextmanager
 from typing import Iterator
 
+import torch
 from mmengine.model import ExponentialMovingAverage
-from torch import Tensor, nn
+from torch import nn
 
 from ...checks import check, check_probability
 from ...registry import MODELS
@@ -33,15 +34,18 @@ class MeanTeacher(ExponentialMovingAverage):
         super().__init__(model)
         self.momentum = momentum
         self.ramp_up = ramp_up
-        self.share = 1.0
 
+    @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         """Take the student in."""
-        self.share = max(self.momentum, 1 / (int(self.steps) + 1)) if self.ramp_up else self.momentum
-        super().update_parameters(model)
-
-    def avg_func(self, averaged_param: Tensor, source_param: Tensor, steps: int) -> None:
-        averaged_param.lerp_(source_param, self.share)
+        # As arithmetic on `steps`: mmengine's reads it, for which a GPU would be waited for in every step.
+        first = 1 / (self.steps + 1)
+        share = first.clamp(min=self.momentum) if self.ramp_up else torch.where(first == 1, first, self.momentum)
+        for averaged, source in zip(self.module.parameters(), model.parameters()):
+            averaged.lerp_(source, share.to(averaged.dtype))
+        for averaged, source in zip(self.module.buffers(), model.buffers()):
+            averaged.copy_(source)
+        self.steps += 1
 
 
 @contextmanager

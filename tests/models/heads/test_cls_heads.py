@@ -203,8 +203,8 @@ def test_matrix__batch_augments_pull_to_the_mixture(name, augment, open_all):
     seen = []
     for anchor_head in [m for m in head.modules() if isinstance(m, SemanticAnchorHead)]:
         loss = anchor_head.loss
-        anchor_head.loss = lambda feature, target, classify, loss=loss, anchor_head=anchor_head: (
-            seen.append((feature.detach(), anchor_head)) or loss(feature, target, classify)
+        anchor_head.loss = lambda feature, target, classify, weight, loss=loss, anchor_head=anchor_head: (
+            seen.append((feature.detach(), anchor_head)) or loss(feature, target, classify, weight)
         )
     losses = head.loss(features(name), soft(scores))
     pulls = [value for key, value in losses.items() if key.endswith('loss_pull')]
@@ -475,3 +475,25 @@ def test_loss__momentum_of_the_second_step(head):
     losses = head.loss(feats, hard())
     assert losses['anchor_gate'] == 1 and not torch.equal(first, second)
     torch.testing.assert_close(head.anchor_head.semantic_anchors, 0.75 * first + 0.25 * second)
+
+
+# ----- Weights
+
+
+@pytest.mark.parametrize('name', ['LinearClsHead', 'DeiTClsHead', 'ConformerHead'])
+def test_loss__sample_weights_are_weights_of_the_pull(name, monkeypatch):
+    seen, forward = [], SemanticAnchorHead.loss
+
+    def watch(self, feature, target, classify, weight=None):
+        seen.append(weight)
+        return forward(self, feature, target, classify, weight)
+
+    monkeypatch.setattr(SemanticAnchorHead, 'loss', watch)
+    samples = hard()
+    for index in (1, 4):
+        samples[index].set_field(torch.tensor(0.25), 'sample_weight')
+    build(name, sar=True).train().loss(features(name), samples)
+    expected = [1, 0.25, 1, 1, 0.25, 1]
+    assert [weight.tolist() for weight in seen] == dict(
+        LinearClsHead=[expected], DeiTClsHead=[expected * 2], ConformerHead=[expected] * 2
+    )[name]

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from sar_mm.models.semi.cutmix import AREA, cutmix, draw_box
@@ -24,6 +25,20 @@ def test_cutmix__without_a_chance_nothing_moves():
     new_images, new_labels, _ = cutmix(images, labels, labels > 2, prob=0.0)
     assert torch.equal(new_images, images)
     assert torch.equal(new_labels, labels)
+
+
+@pytest.mark.parametrize('number', [2, 3, 8])
+def test_cutmix__every_box_is_of_another_image(number, seed):
+    seed(0)
+    labels = torch.arange(number).view(-1, 1, 1).repeat(1, 16, 16)
+    for _ in range(5):
+        _, mixed, _ = cutmix(labels[:, None].float(), labels, labels >= 0, prob=1.0)
+        assert (mixed != labels).flatten(1).any(dim=1).all()
+
+
+def test_cutmix__of_one_image():
+    images = torch.randn(1, 3, 8, 8)
+    assert torch.equal(cutmix(images, images[:, 0] > 0, images[:, 0] > 0, prob=1.0)[0], images)
 
 
 def test_draw_box__lies_inside_and_has_the_area(seed):

@@ -59,16 +59,21 @@ def test_forward__pixels_moved_in_one_view_only(make_semi, make_items):
         make_semi('seg', semi={}).data_preprocessor(items, training=True)
 
 
-def test_init__batch_augments(make_semi):
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        (dict(batch_augments=dict(augments=dict(type='Mixup', alpha=0.8))), 'batch_augments` to be None'),
+        (dict(to_onehot=True), 'to_onehot` to be False'),
+    ],
+)
+def test_init__what_pseudo_labels_do_not_go_with(option, message, make_semi):
     from mmengine.registry import MODELS, DefaultScope
 
-    preprocessor = dict(num_classes=3, batch_augments=dict(augments=dict(type='Mixup', alpha=0.8)))
+    preprocessor = dict(num_classes=3, **option)
     classifier = dict(
         type='ImageClassifier', backbone=dict(type='CIFARResNet', depth=8), data_preprocessor=preprocessor
     )
     head = dict(type='LinearClsHead', num_classes=3, in_channels=64)
     make_semi('cls')  # skips where mmpretrain is missing
-    with DefaultScope.overwrite_default_scope('mmpretrain'), pytest.raises(
-        ValueError, match='batch_augments` to be None'
-    ):
+    with DefaultScope.overwrite_default_scope('mmpretrain'), pytest.raises(ValueError, match=message):
         MODELS.build(dict(type='SemiClassifier', classifier=dict(classifier, head=head)))

@@ -111,21 +111,21 @@ def test_loss__padding_is_no_part_of_the_images(make_items):
         fcn('FCNHead', sampler=dict(type='OHEMPixelSampler', thresh=0.7, min_kept=50)),
         fcn('FCNHead', sampler=dict(type='OHEMPixelSampler', min_kept=50)),
         fcn('FCNHead', loss_decode=[dict(type='CrossEntropyLoss'), dict(type='DiceLoss', loss_name='loss_dice')]),
-        fcn('SARFCNHead', out_channels=1, loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True)),
+        fcn('SARFCNHead', loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True)),
+        fcn('SARFCNHead', loss_decode=dict(type='LDAMLoss', class_counts=[5, 3, 1])),
         dict(fcn('SARDAHead'), pam_channels=8),
-        dict(fcn('SAREncHead'), num_codes=4, in_channels=[8, 16, 32], in_index=(1, 2, 3)),
     ],
     ids=lambda head: head['type'] + ('-sampler' if 'sampler' in head else '') + str(len(head)),
 )
-def test_loss__of_many_kinds_of_heads(decode_head, make_items):
+@pytest.mark.parametrize('threshold', [0.0, 1.0])
+def test_loss__of_many_kinds_of_heads(decode_head, threshold, make_items):
     decode_head = {k: v for k, v in decode_head.items() if 'FCN' in decode_head['type'] or 'conv' not in k}
     if 'FCN' not in decode_head['type']:
         decode_head.pop('concat_input', None)
-    if decode_head.get('out_channels') == 1:
-        decode_head['num_classes'] = 2
-    model = build(decode_head, semi=dict(threshold=0.0, teacher={}))
-    losses = losses_of(model, make_items('seg', 2, 2, num_classes=2))
-    assert losses['loss_unsup'] > 0 and losses['loss_unsup'].isfinite()
+    model = build(decode_head, semi=dict(threshold=threshold, teacher={}))
+    losses = losses_of(model, make_items('seg', 2, 2))
+    unsup = losses['loss_unsup']
+    assert unsup > 0 and unsup.isfinite() if threshold == 0 else unsup == ('DiceLoss' in str(decode_head))
     assert any('loss_anchor' in name for name in losses) == decode_head['type'].startswith('SAR')
     sum(value for name, value in losses.items() if 'loss' in name).backward()
 
@@ -151,11 +151,14 @@ def test_loss__without_known_labels_there_is_no_accuracy(make_semi, make_items):
     assert 'pseudo_acc' not in losses_of(make_semi('seg', semi={}), make_items('seg', known=False))
 
 
-def test_loss__in_half_precision(make_semi, make_items):
-    model = make_semi('seg', sar=True, semi=dict(threshold=0.0, teacher={}))
+@pytest.mark.parametrize('teacher', [None, {}])
+def test_loss__in_half_precision(teacher, make_semi, make_items):
+    model = make_semi('seg', sar=True, semi=dict(threshold=0.0, teacher=teacher))
     with torch.autocast('cpu', dtype=torch.bfloat16):
         losses = losses_of(model, make_items('seg'))
     assert losses['loss_unsup'].dtype == torch.float32 and losses['loss_unsup'].isfinite()
+    sum(value for name, value in losses.items() if 'loss' in name).backward()
+    assert all(parameter.grad is not None for parameter in model.student.parameters())
 
 
 @pytest.mark.parametrize(
@@ -163,10 +166,20 @@ def test_loss__in_half_precision(make_semi, make_items):
     [
         (dict(type='VPDDepthHead', in_channels=[32, 32, 32, 32]), 'cannot train a VPDDepthHead: it regresses depth'),
         (dict(fcn('PIDHead')), 'cannot train a PIDHead: it needs maps of edges'),
+        (dict(fcn('STDCHead'), boundary_threshold=0.1), 'cannot train a STDCHead: it makes edges of the labels'),
+        (
+            dict(fcn('EncHead'), num_codes=4, in_channels=[8, 16, 32], in_index=(1, 2, 3)),
+            'cannot train a EncHead: its loss_se learns',
+        ),
+        (
+            dict(fcn(), out_channels=1, num_classes=2, loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True)),
+            'cannot train a FCNHead with CrossEntropyLoss: where all pixels are ignored',
+        ),
+        (dict(fcn(), loss_decode=dict(type='LovaszLoss', reduction='none')), 'with LovaszLoss: where all pixels are'),
     ],
 )
 def test_init__heads_that_cannot_be_trained(head, message):
-    for name in ('num_convs', 'concat_input', 'in_index'):
+    for name in () if head['type'] in ('FCNHead', 'STDCHead') else ('num_convs', 'concat_input'):
         head.pop(name, None)
     with pytest.raises(TypeError, match=message):
         build(head)
@@ -184,6 +197,10 @@ def test_feature_dropout__of_features_that_are_no_maps(make_items):
         TypeError, match=r'needs feature maps \(N, C, H, W\), but .* gives \(2, 4, '
     ):
         model.student.backbone(torch.randn(2, 3, 32, 32))
+
+
+def test_out_channels__for_test_time_augmentation(make_semi):
+    assert make_semi('seg', semi={}).out_channels == 3
 
 
 def test_predict_probability__is_a_distribution(make_semi):

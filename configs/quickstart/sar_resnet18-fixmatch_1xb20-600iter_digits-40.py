@@ -1,2 +1,2 @@
-_base_ = './resnet8-fixmatch_1xb32-1k_fashion-mnist-100.py'
+_base_ = './resnet18-fixmatch_1xb20-600iter_digits-40.py'
 model = dict(classifier=dict(head=dict(type='SARLinearClsHead')))

@@ -1,10 +1,10 @@
-# FixMatch: 32 labelled and 96 unlabelled images per step.
-_base_ = './resnet8-supervised_1xb32-1k_fashion-mnist-100.py'
+# FixMatch (Sohn et al., NeurIPS 2020): 64 labelled and 448 unlabelled images per step.
+_base_ = './wrn28-2-supervised_1xb64-1024k_cifar10-40.py'
 model = dict(_delete_=True, type='SemiClassifier', classifier=_base_.model, semi=dict(threshold=0.95))
 labelled = _base_.train_dataloader.dataset
 train_dataloader = dict(
-    batch_size=128,
-    sampler=dict(_delete_=True, type='LabelledUnlabelledSampler', labelled=32, unlabelled=96),
+    batch_size=512,
+    sampler=dict(_delete_=True, type='LabelledUnlabelledSampler', labelled=64, unlabelled=448),
     dataset=dict(
         _delete_=True,
         type='SemiSupervisedDataset',
@@ -14,7 +14,7 @@ train_dataloader = dict(
             part='unlabelled',
             per_class=labelled.per_class,
             dataset=dict(
-                type='FashionMNIST', data_root=_base_.data_root, split='train', pipeline=_base_.unlabelled_pipeline
+                type='CIFAR10', data_root=_base_.data_root, split='train', pipeline=_base_.unlabelled_pipeline
             ),
         ),
     ),

@@ -1,3 +1,4 @@
+# 100 labelled images, ten of each class, and no others.
 _base_ = ['../_base_/fashion-mnist.py', 'mmpretrain::_base_/default_runtime.py']
 custom_imports = dict(imports=['sar_mm'])
 model = dict(
@@ -14,7 +15,7 @@ param_scheduler = dict(type='CosineAnnealingLR', T_max=max_iters, by_epoch=False
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict()
 test_cfg = dict()
-auto_scale_lr = dict(base_batch_size=32)
+auto_scale_lr = dict(base_batch_size=16)
 
 default_hooks = dict(
     logger=dict(interval=50),

@@ -1,0 +1,6 @@
+# The labels come from a moving average of the student. Both are validated, and the best teacher is kept.
+_base_ = './fcn_unet-unimatch_1xb4-600iter_camvid-8th-180x240.py'
+model = dict(semi=dict(teacher=dict(momentum=0.01)))
+train_cfg = dict(val_interval=200)
+val_cfg = dict(type='StudentTeacherValLoop')
+default_hooks = dict(checkpoint=dict(save_best='teacher/mIoU', rule='greater'))

@@ -1,0 +1,2 @@
+_base_ = './deeplabv3plus_r101-d8-unimatch_4xb2-84k_cityscapes-8th-801x801.py'
+model = dict(segmentor=dict(decode_head=dict(type='SARDepthwiseSeparableASPPHead')))
