@@ -59,6 +59,15 @@ def test_config__anchors_are_where_the_name_says(path):
     assert ('sar_mm' in cfg.get('custom_imports', dict(imports=[]))['imports']) == (is_sar or of_ours)
 
 
+@pytest.mark.parametrize('path', [p for p in CONFIGS if 'match' in p.name], ids=lambda path: path.stem)
+def test_config__learning_rate_is_for_labelled_and_unlabelled_images(path):
+    cfg = read(path)
+    sampler, batch = cfg.train_dataloader.sampler, cfg.train_dataloader.batch_size
+    gpus, labelled = map(int, re.search(r'_(\d+)xb(\d+)', path.stem).groups())
+    assert (sampler.labelled, sampler.labelled + sampler.unlabelled) == (labelled, batch)
+    assert cfg.get('auto_scale_lr', dict(base_batch_size=gpus * batch))['base_batch_size'] == gpus * batch
+
+
 def differences(sar, stock, path=''):
     if isinstance(sar, dict) and isinstance(stock, dict) and sar.keys() == stock.keys():
         pairs = [(sar[key], stock[key], f'{path}.{key}') for key in stock]

@@ -20,3 +20,4 @@ train_dataloader = dict(
     ),
 )
 del labelled
+auto_scale_lr = dict(base_batch_size=512)

@@ -285,6 +285,24 @@ def test_predict_with__a_student_without_teacher(make_semi):
     assert make_semi('cls', semi={}).predict_with == 'student'
 
 
+def test_feature_tap__shows_the_features_of_the_part_that_predicts(make_semi):
+    from sar_mm.engine.hooks import FeatureTapHook
+
+    class Metric:
+        def set_reference(self, weight, anchors):
+            self.weight = weight
+
+        def observe(self, feature):
+            self.feature = feature
+
+    model, hook, metric = make_semi('cls', sar=True, semi=dict(teacher={})).eval(), FeatureTapHook(), Metric()
+    with torch.no_grad():
+        model.teacher.module.head.fc.weight.zero_()
+    hook._attach(model, [metric])
+    model(torch.randn(2, 3, 16, 16))
+    assert metric.feature.shape == (2, 16) and not metric.weight.any()
+
+
 # ----- Errors
 
 
