@@ -224,7 +224,7 @@ class SemiModel(BaseModel):
         else:
             with evaluating(self.student):
                 yield self.student
-            # Autocast keeps the weights it has cast, before PyTorch 2.10 without the graph that training needs.
+            # Autocast keeps the weights it has cast, here without the graph that training needs.
             torch.clear_autocast_cache()
 
     @staticmethod

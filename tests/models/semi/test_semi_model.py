@@ -281,6 +281,12 @@ def test_predict_with__student_or_teacher(kind, make_semi, make_items):
     assert not torch.equal(outputs['student'], outputs['teacher'])
 
 
+def test_teacher__any_averaged_model_of_mmengine(make_semi, make_items):
+    model = make_semi('cls', semi=dict(teacher=dict(type='ExponentialMovingAverage', momentum=0.1)))
+    train(model, [make_items('cls', step=step) for step in range(2)])
+    assert type(model.teacher).__name__ == 'ExponentialMovingAverage' and model.teacher.steps == 2
+
+
 def test_predict_with__a_student_without_teacher(make_semi):
     assert make_semi('cls', semi={}).predict_with == 'student'
 
