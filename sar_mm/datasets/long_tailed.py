@@ -10,6 +10,7 @@ from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from ..checks import check, check_integer
 from ..registry import DATASETS
 from .class_counts import count_classes, image_label
+from .labelled_images import draw_per_class
 
 PROFILES = ('exponential', 'step')
 
@@ -110,11 +111,7 @@ class LongTailedDataset:
         labels = image_label(self.dataset)
         available = np.bincount(labels, minlength=count_classes(self.dataset, labels)).tolist()
         counts = self._class_counts(available)
-        kept = [
-            np.random.default_rng([self.seed, label]).permutation(np.flatnonzero(labels == label))[:count]
-            for label, count in enumerate(counts)
-        ]
-        self._indices = np.sort(np.concatenate(kept))
+        self._indices = draw_per_class(labels, counts, len(counts), self.seed)
         self._labels = labels[self._indices]
         # Some data sets know their classes only after loading.
         self._metainfo = dict(self.dataset.metainfo, class_counts=tuple(counts))

@@ -165,8 +165,8 @@ def check_loss(loss: nn.Module, head: nn.Module) -> None:
     if not ok:
         raise TypeError(
             f'SemiSegmentor cannot train a {type(head).__name__} with {type(loss).__name__}: where all pixels are '
-            f'ignored, as pseudo-labels are early in training, it should give 0 but gives {found}; use '
-            'CrossEntropyLoss on two or more outputs'
+            f'ignored, as pseudo-labels are early in training, it should be finite and without a gradient, but gives '
+            f'{found}; use CrossEntropyLoss on two or more outputs'
         )
 
 

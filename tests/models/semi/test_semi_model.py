@@ -135,7 +135,6 @@ def test_loss__anchors_pull_by_pseudo_labels(kind, joint_forward, make_semi, mak
     torch.testing.assert_close(pull_loss(feature, target, anchors, 255, weight=weight) * 0.1, pull)
     # Anchors lead: the pull of pseudo-labels has a gradient for the features only.
     losses[f'{prefix}loss_pull'].backward()
-    assert head.anchor_head.projector.state_dict().keys()
     assert all(parameter.grad is None for parameter in head.anchor_head.parameters())
     assert any(parameter.grad is not None for parameter in model.student.backbone.parameters())
 
