@@ -14,7 +14,7 @@ import torch
 ROOT = Path(__file__).parents[3]
 
 TWO_PROCESSES = """
-import hashlib, importlib.util, sys
+import hashlib, importlib.util, os, sys
 import torch
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
@@ -34,7 +34,9 @@ for step in range(3):
 for name, value in sorted(module.state_dict().items()):
     if 'running' not in name:
         print('state', name, hashlib.sha256(value.numpy().tobytes()).hexdigest())
-torch.distributed.destroy_process_group()
+torch.distributed.barrier()
+sys.stdout.flush()
+os._exit(0)  # the threads of gloo may abort a process that ends otherwise
 """
 
 
