@@ -8,10 +8,11 @@ from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
-from .checks import check
+from .checks import check_choice
 
 
 class PluginRegistry(Registry):
@@ -33,7 +34,8 @@ def build_anchors(cfg: dict, registry: Registry) -> Callable:
     options = dict(cfg)
     kind = options.pop('type', None)
     anchors = registry.get(kind) if isinstance(kind, str) else kind
-    check(callable(anchors), 'anchors.type', kind, f'one of {sorted(registry.module_dict)}')
+    if not callable(anchors):
+        check_choice('anchors.type', kind, sorted(registry.module_dict))
     return anchors(**options)
 
 
@@ -45,6 +47,7 @@ DATA_SAMPLERS = PluginRegistry(
 TRANSFORMS = PluginRegistry('transform', parent=MMENGINE_TRANSFORMS, scope='sar_mm', locations=['sar_mm.datasets'])
 HOOKS = PluginRegistry('hook', parent=MMENGINE_HOOKS, scope='sar_mm', locations=['sar_mm.engine.hooks'])
 LOOPS = PluginRegistry('loop', parent=MMENGINE_LOOPS, scope='sar_mm', locations=['sar_mm.engine.loops'])
+RUNNERS = PluginRegistry('runner', parent=MMENGINE_RUNNERS, scope='sar_mm', locations=['sar_mm.engine.runner'])
 METRICS = PluginRegistry('metric', parent=MMENGINE_METRICS, scope='sar_mm', locations=['sar_mm.evaluation'])
 # Anchors are no OpenMMLab models, and no host library has any: a registry of their own, looked up without scopes.
 ANCHORS = Registry('anchors', build_func=build_anchors, scope='sar_mm', locations=['sar_mm.anchors'])

@@ -7,6 +7,7 @@ from mmengine.device import get_device
 from mmengine.runner import find_latest_checkpoint
 
 import sar_mm  # noqa: F401  registers the SAR modules, so that configs need no custom_imports here
+from sar_mm.engine.checks import check_run
 from sar_mm.engine.cli import (
     UsageError,
     add_common_arguments,
@@ -18,6 +19,8 @@ from sar_mm.engine.cli import (
     prepare_launcher,
     usage_errors,
 )
+from sar_mm.engine.runner import ResumableRunner
+from sar_mm.engine.safe_checkpoints import safe_checkpoints
 
 
 def parse_args() -> argparse.Namespace:
@@ -52,9 +55,13 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
                 'set auto_scale_lr=dict(base_batch_size=...) in it'
             )
         cfg.auto_scale_lr.enable = True
-    if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.resume == 'auto':
+        if 'runner_type' in cfg:  # mmengine's runners resume load_from where there is one
+            cfg.resume, cfg.load_from = True, None
+        else:
+            cfg.resume = 'auto'
+    elif args.resume is not None:
+        cfg.resume, cfg.load_from = True, args.resume
 
 
 def main() -> None:
@@ -67,10 +74,14 @@ def main() -> None:
         prepare_launcher(cfg)
         runner = build_runner(cfg)
         if args.resume is not None:
-            checkpoint = cfg.load_from or find_latest_checkpoint(runner.work_dir)
+            if isinstance(runner, ResumableRunner):
+                checkpoint = runner.choose_checkpoint()
+            else:
+                checkpoint = cfg.load_from or find_latest_checkpoint(runner.work_dir)
             if checkpoint is not None:
                 check_checkpoint(runner, checkpoint, args.config, to_resume=True)
-    with usage_errors(cfg):
+    with usage_errors(cfg), safe_checkpoints():
+        check_run(runner)
         runner.train()
     leave_process_group()
 

@@ -30,4 +30,4 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', by_epoch=True, T_max=5, convert_to_iter_based=True),
 ]
 train_cfg = dict(max_epochs=5, val_interval=5)
-default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=1))
+default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=2))

@@ -19,7 +19,7 @@ auto_scale_lr = dict(base_batch_size=128)
 
 default_hooks = dict(
     logger=dict(interval=20),
-    checkpoint=dict(by_epoch=False, interval=100, max_keep_ckpts=1),
+    checkpoint=dict(by_epoch=False, interval=100, max_keep_ckpts=2),
 )
 log_processor = dict(by_epoch=False)
 randomness = dict(seed=0)

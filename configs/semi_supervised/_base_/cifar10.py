@@ -75,7 +75,7 @@ auto_scale_lr = dict(base_batch_size=64)
 custom_hooks = [dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.001)]
 default_hooks = dict(
     logger=dict(interval=100),
-    checkpoint=dict(by_epoch=False, interval=2**14, max_keep_ckpts=1),
+    checkpoint=dict(by_epoch=False, interval=2**14, max_keep_ckpts=2),
 )
 log_processor = dict(by_epoch=False)
 randomness = dict(seed=0)

@@ -1,0 +1,284 @@
+"""A runner whose runs can be killed at any moment."""
+
+import logging
+import os
+import os.path as osp
+import re
+import shutil
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, List, Optional, Union
+
+from mmengine.dist import broadcast, broadcast_object_list, get_world_size, is_main_process
+from mmengine.fileio import LocalBackend, get_file_backend
+from mmengine.hooks import CheckpointHook
+from mmengine.optim import OptimWrapperDict
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ..registry import RUNNERS
+from .randomness import seed_iteration, seed_samples
+from .safe_checkpoints import CheckpointError, read_checkpoint, safe_checkpoints
+
+_NUMBERED = re.compile(r'(?:iter|epoch)_(\d+)\.pth')
+
+
+@RUNNERS.register_module()
+class ResumableRunner(Runner):
+    """mmengine's Runner, for runs that are killed and resumed: in the end it is as if they had not been.
+
+    - Random numbers depend on the seed, the process, and the place in the run (:mod:`.randomness`). A run without a
+      seed of its own is resumed with the one it was started with.
+    - A checkpoint appears under its name once it is wholly on the disk.
+    - ``resume=True`` without ``load_from``, or ``resume='auto'``, takes the newest checkpoint that is whole, with a
+      warning for each damaged one that it passes over. Where there is none at all, training starts anew, with
+      ``resume='auto'`` from ``load_from``.
+    - Before a checkpoint is saved and before a validation, all processes take the main one's running statistics.
+    - A validation that was due right after the checkpoint, and is not in it, is made up for.
+    - Checkpoints are read without unpickling what could run code (:func:`.safe_checkpoints`).
+
+    ``tools/train.py`` takes it unless the config has a ``runner_type``. Arguments are mmengine's.
+
+    Raises:
+        CheckpointError: Nothing can be resumed, or no checkpoint can be written.
+
+    Example::
+
+        custom_imports = dict(imports=['sar_mm'])
+        runner_type = 'ResumableRunner'  # for the toolboxes' own tools/train.py
+    """
+
+    _has_chosen = False  # whether it is known which checkpoint to resume
+
+    def build_dataloader(
+        self, dataloader: Union[DataLoader, dict], seed: Optional[int] = None, diff_rank_seed: bool = False
+    ) -> DataLoader:
+        """Build a data loader whose samples are drawn by their place in the run."""
+        loader = super().build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
+        seed_samples(loader, self.seed)
+        return loader
+
+    def train(self) -> nn.Module:
+        """Train, or go on with a training."""
+        self.choose_checkpoint()
+        for hook in self.hooks:
+            if isinstance(hook, CheckpointHook) and hook.max_keep_ckpts == 1:
+                # mmengine removes the old checkpoint before it writes the new one.
+                hook.max_keep_ckpts = 2
+                self.logger.warning('Two checkpoints are kept, not one: a run killed while it saves would have none.')
+        return super().train()
+
+    def choose_checkpoint(self) -> Optional[str]:
+        """Return the checkpoint to resume, or None to start anew, and take its seed.
+
+        Raises:
+            CheckpointError: There are checkpoints, but all are damaged.
+        """
+        if not self._resume or self._has_chosen:
+            return self._load_from if self._resume else None
+        self._has_chosen = True
+        if self._resume == 'auto' or self._load_from is None:
+            # All processes have to go on from the same one, whatever each may see.
+            chosen = [None]
+            if is_main_process():
+                try:
+                    chosen = [find_whole_checkpoint(self.work_dir, self.logger)]
+                except CheckpointError as error:  # the others would wait
+                    chosen = [error]
+            broadcast_object_list(chosen)
+            if isinstance(chosen[0], CheckpointError):
+                raise chosen[0]
+            if chosen[0] is None:
+                self.logger.info(f'There is no checkpoint in {self.work_dir} to resume: training starts anew.')
+                self._resume = False
+                return None
+            self._resume, self._load_from = True, chosen[0]
+        # Samplers are built before mmengine takes the seed from the checkpoint.
+        seed = read_checkpoint(self._load_from).get('meta', {}).get('seed')
+        if seed is not None and seed != self.seed:
+            self.logger.warning(f'The run goes on with the seed {seed} that {self._load_from} was trained with.')
+            self._randomness_cfg.update(seed=seed)
+            self.set_randomness(**self._randomness_cfg)
+        return self._load_from
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call the hooks; around some of them, do what makes a resumed run go on as it would have."""
+        if fn_name == 'before_train':
+            self._check_space()
+        elif fn_name == 'before_train_iter':
+            seed_iteration(self.seed, self.iter)
+        elif fn_name == 'after_val_epoch':  # before CheckpointHook saves once more for the best score
+            self.message_hub.update_info('evaluated_at', self.iter)
+        super().call_hook(fn_name, **kwargs)
+        if fn_name == 'before_train' and self._resume:
+            self._validate_if_due()
+        elif fn_name == 'before_val_epoch':  # after EMAHook has put in its own
+            self._share_buffers()
+
+    def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict:
+        """Load weights, without unpickling what could run code."""
+        with safe_checkpoints():
+            checkpoint = super().load_checkpoint(filename, *args, **kwargs)
+        # mmengine would run it as a config, only to compare the number of GPUs.
+        checkpoint.get('meta', {}).pop('config', None)
+        return checkpoint
+
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        file_client_args: Optional[dict] = None,
+        *args: Any,
+        backend_args: Optional[dict] = None,
+        **kwargs: Any,
+    ) -> None:
+        """Save a checkpoint under a temporary name, and give it its own once it is on the disk.
+
+        With several processes, all have to call it, as CheckpointHook does.
+        """
+        self._share_buffers()
+        if not is_main_process():
+            return
+
+        def save(name: str) -> None:
+            super(ResumableRunner, self).save_checkpoint(
+                out_dir, name, file_client_args, *args, backend_args=backend_args, **kwargs
+            )
+
+        backend = get_file_backend(out_dir, backend_args=backend_args)
+        if file_client_args is not None or not isinstance(backend, LocalBackend):
+            save(filename)  # object stores show nothing before it is whole
+            return
+        temporary, path = osp.join(out_dir, f'.{filename}.tmp'), osp.join(out_dir, filename)
+        try:
+            save(osp.basename(temporary))
+            _flush(temporary)
+            os.replace(temporary, path)
+            _flush(out_dir)
+        except OSError as error:
+            if osp.exists(temporary):
+                os.remove(temporary)
+            raise CheckpointError(
+                f'{path} cannot be written: {error}; {_free(out_dir)} are free there. Earlier checkpoints are whole: '
+                'make room, and go on with --resume'
+            ) from error
+
+    def _share_buffers(self) -> None:
+        """Take the buffers of the main process, which are those in a checkpoint.
+
+        Each process has running statistics of its own images. In a resumed run, all start with those of the checkpoint.
+        """
+        if get_world_size() > 1:
+            for buffer in self.model.buffers():
+                broadcast(buffer)
+
+    def _check_space(self) -> None:
+        """Raise a CheckpointError where not even one checkpoint has room."""
+        folders = {hook.out_dir or self.work_dir for hook in self.hooks if isinstance(hook, CheckpointHook)}
+        if not is_main_process() or self.iter >= self.max_iters:
+            return
+        needed = self._checkpoint_size()
+        for folder in folders:
+            if not isinstance(get_file_backend(folder), LocalBackend):
+                continue
+            os.makedirs(folder, exist_ok=True)
+            if shutil.disk_usage(folder).free < needed:
+                raise CheckpointError(
+                    f'work_dir={folder!r} has no room for a checkpoint, which takes at least {_megabytes(needed)}, but '
+                    f'{_free(folder)} are free there: make room, or name another folder with --work-dir'
+                )
+
+    def _checkpoint_size(self) -> int:
+        """Return the least number of bytes of a checkpoint: the weights, and what the optimizer keeps about them."""
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        several = isinstance(self.optim_wrapper, OptimWrapperDict)
+        wrappers = self.optim_wrapper.values() if several else [self.optim_wrapper]
+        for group in (group for wrapper in wrappers for group in wrapper.param_groups):
+            moments = 2 if 'betas' in group else 1 if group.get('momentum') else 0
+            tensors += moments * [parameter for parameter in group['params'] if parameter.requires_grad]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    def _validate_if_due(self) -> None:
+        """Validate where the run was killed after it saved this checkpoint, and before it had validated it."""
+        loop = self.train_loop
+        if self.val_loop is None or not hasattr(loop, 'val_begin'):
+            return
+        loop._decide_current_val_interval()
+        by_epoch = isinstance(loop, EpochBasedTrainLoop)
+        at, last = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
+        is_due = at >= loop.val_begin and (at % loop.val_interval == 0 or at == last)
+        if by_epoch and loop.iter != loop.epoch * len(loop.dataloader):
+            self.logger.warning(
+                'The checkpoint was saved within an epoch, which starts again: some images come more often than in a '
+                'run that is not interrupted. Save by epochs, with default_hooks.checkpoint.by_epoch=True.'
+            )
+            return
+        if is_due and self.message_hub.get_info('evaluated_at') != self.iter:
+            self.logger.info('The checkpoint was saved before it was validated, which is done now.')
+            self.val_loop.run()
+
+
+def find_whole_checkpoint(folder: str, logger: logging.Logger) -> Optional[str]:
+    """Return the newest checkpoint of a work folder that is whole, or None where there is none.
+
+    Raises:
+        CheckpointError: There are checkpoints, but all are damaged.
+    """
+    damaged = []
+    for path in _checkpoints(folder):
+        if _is_whole(path):
+            for other in damaged:
+                logger.warning(f'{other} is damaged and passed over: training goes on from {path}.')
+            return path
+        damaged.append(path)
+    if damaged:
+        raise CheckpointError(
+            f'every checkpoint in {folder} is damaged: {", ".join(damaged)}; remove them to start anew, or name a '
+            'checkpoint with --resume PATH'
+        )
+    return None
+
+
+def _checkpoints(folder: str) -> List[str]:
+    """Return the checkpoints that there are, the newest first."""
+    try:
+        named = Path(folder, 'last_checkpoint').read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        named = ''
+    # A work folder may have been moved since.
+    last = next((path for path in (named, osp.join(folder, osp.basename(named))) if osp.isfile(path)), None)
+    place = osp.dirname(last) if last else folder
+    names = [name for name in os.listdir(place) if _NUMBERED.fullmatch(name)]
+    names.sort(key=lambda name: (osp.getmtime(osp.join(place, name)), int(_NUMBERED.fullmatch(name)[1])), reverse=True)
+    paths = [osp.join(place, name) for name in names]
+    return [last, *(path for path in paths if path != last)] if last else paths
+
+
+def _is_whole(path: str) -> bool:
+    """Compare a checkpoint with the checksums in it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+        return False
+
+
+def _flush(path: str) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    if os.name == 'nt':  # where folders cannot be opened
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _free(folder: str) -> str:
+    return _megabytes(shutil.disk_usage(folder).free)
+
+
+def _megabytes(size: int) -> str:
+    return f'{size / 1e6:.1f} MB'

@@ -1,0 +1,252 @@
+import logging
+import os
+import shutil
+from collections import OrderedDict
+
+import pytest
+import torch
+from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
+from torch import nn
+from torch.utils.data import Dataset
+
+from sar_mm.engine.runner import ResumableRunner, find_whole_checkpoint
+from sar_mm.engine.safe_checkpoints import CheckpointError
+
+
+class Points(Dataset):
+    metainfo = {}
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return dict(inputs=torch.randn(3) + index)
+
+
+class Model(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 1))
+
+    def forward(self, inputs, mode='tensor'):
+        output = self.layers(torch.stack(inputs))
+        return dict(loss=output.square().mean()) if mode == 'loss' else list(output)
+
+
+class MeanOutput(BaseMetric):
+    def process(self, data_batch, data_samples):
+        self.results.extend(sample.item() for sample in data_samples)
+
+    def compute_metrics(self, results):
+        return dict(output=sum(results) / len(results))
+
+
+class Recorder(Hook):
+    def __init__(self):
+        self.validated = []
+
+    def after_val_epoch(self, runner, metrics=None):
+        self.validated.append((runner.iter, metrics['output']))
+
+
+@pytest.fixture
+def make_runner(tmp_path, monkeypatch):
+    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())  # a Runner changes the scope of all tests
+
+    def make_runner(name='run', until=9, by_epoch=False, resume=False, seed=5, checkpoint=None, **options):
+        loader = dict(dataset=Points(), batch_size=3, num_workers=0, collate_fn=dict(type='pseudo_collate'))
+        train_cfg = dict(by_epoch=True, max_epochs=until) if by_epoch else dict(by_epoch=False, max_iters=until)
+        # One that goes by the validations, which is for epochs only, or by the iterations.
+        plateau = dict(type='ReduceOnPlateauLR', monitor='output', patience=0)
+        scheduler = plateau if by_epoch else dict(type='StepLR', step_size=2)
+        recorder = Recorder()
+        runner = ResumableRunner(
+            model=Model(),
+            work_dir=str(tmp_path / name),
+            train_dataloader=dict(sampler=dict(type=DefaultSampler if by_epoch else InfiniteSampler), **loader),
+            val_dataloader=dict(sampler=dict(type=DefaultSampler, shuffle=False), **loader),
+            train_cfg=dict(val_interval=2 if by_epoch else 3, **train_cfg),
+            val_cfg=dict(),
+            val_evaluator=dict(type=MeanOutput),
+            optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.1)),
+            param_scheduler=dict(by_epoch=by_epoch, **scheduler),
+            default_hooks=dict(
+                checkpoint=dict(type='CheckpointHook', by_epoch=by_epoch, **(checkpoint or dict(interval=1))),
+                logger=dict(type='LoggerHook', interval=1),
+            ),
+            custom_hooks=[recorder],
+            randomness=dict(seed=seed),
+            resume=resume,
+            default_scope='mmengine',
+            experiment_name=f'{name}{os.urandom(4).hex()}',
+            **options,
+        )
+        runner.recorder = recorder
+        return runner
+
+    return make_runner
+
+
+def read(runner, name):
+    checkpoint = torch.load(f'{runner.work_dir}/{name}.pth', map_location='cpu', weights_only=False)
+    return {key: checkpoint[key] for key in ('state_dict', 'optimizer', 'param_schedulers')}
+
+
+def same(first, second):
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(map(same, first, second))
+    return torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
+
+
+def start_from(runner, folder, name, whole):
+    """Copy a checkpoint of a whole run, as if the run had been killed right after it had saved it."""
+    os.makedirs(folder)
+    shutil.copy(f'{whole.work_dir}/{name}.pth', folder)
+
+
+@pytest.mark.parametrize('by_epoch, stop, end', [(False, 'iter_4', 'iter_9'), (True, 'epoch_3', 'epoch_5')])
+@pytest.mark.parametrize('seed', [5, None])
+def test_runner__a_resumed_run_ends_as_the_whole_one(make_runner, tmp_path, by_epoch, stop, end, seed):
+    until = 5 if by_epoch else 9
+    whole = make_runner('whole', until, by_epoch, seed=seed)
+    whole.train()
+    start_from(whole, tmp_path / 'resumed', stop, whole)
+    resumed = make_runner('resumed', until, by_epoch, resume=True, seed=seed)
+    resumed.train()
+    assert resumed.seed == whole.seed
+    assert same(read(resumed, end), read(whole, end))
+
+
+@pytest.mark.parametrize('by_epoch, stop, end', [(False, 'iter_6', 'iter_9'), (True, 'epoch_2', 'epoch_5')])
+def test_runner__a_validation_cut_short_is_made_up_for(make_runner, tmp_path, by_epoch, stop, end):
+    """With epochs, the learning rate follows the validations: it is the same if none is left out or done twice."""
+    until = 5 if by_epoch else 9
+    whole = make_runner('whole', until, by_epoch)
+    whole.train()
+    start_from(whole, tmp_path / 'resumed', stop, whole)
+    resumed = make_runner('resumed', until, by_epoch, resume=True)
+    resumed.train()
+    number = len(resumed.recorder.validated)
+    assert number >= 2 and resumed.recorder.validated == whole.recorder.validated[-number:]
+    assert same(read(resumed, end), read(whole, end))
+
+
+def test_runner__a_validation_in_the_checkpoint_is_not_done_twice(make_runner, tmp_path):
+    best = dict(interval=3, save_best='output', rule='greater')
+    whole = make_runner('whole', checkpoint=best)
+    whole.train()
+    first = torch.load(f'{whole.work_dir}/iter_3.pth', weights_only=False)
+    assert first['message_hub']['runtime_info']['evaluated_at'] == 3  # saved again, as the best one so far
+    start_from(whole, tmp_path / 'resumed', 'iter_3', whole)
+    resumed = make_runner('resumed', resume=True, checkpoint=best)
+    resumed.train()
+    assert resumed.recorder.validated == whole.recorder.validated[1:]
+    assert same(read(resumed, 'iter_9'), read(whole, 'iter_9'))
+
+
+def test_runner__auto_starts_from_load_from_where_nothing_can_be_resumed(make_runner, tmp_path):
+    first = make_runner('first', until=2)
+    first.train()
+    weights = str(tmp_path / 'first' / 'iter_2.pth')
+    runner = make_runner('second', until=1, resume='auto', load_from=weights)
+    assert runner.choose_checkpoint() is None
+    runner.load_or_resume()
+    assert same(dict(runner.model.state_dict()), dict(first.model.state_dict()))
+    runner.train()
+    again = make_runner('second', until=3, resume='auto', load_from=weights)
+    assert again.choose_checkpoint() == str(tmp_path / 'second' / 'iter_1.pth')
+
+
+def test_runner__keeps_a_checkpoint_while_it_saves_the_next(make_runner):
+    runner = make_runner(checkpoint=dict(interval=1, max_keep_ckpts=1))
+    runner.train()
+    assert sorted(name for name in os.listdir(runner.work_dir) if name.endswith('.pth')) == ['iter_8.pth', 'iter_9.pth']
+
+
+def test_runner__a_checkpoint_that_cannot_be_written_leaves_the_others(make_runner, monkeypatch):
+    runner = make_runner(until=3)
+
+    def replace(source, target):
+        if target.endswith('iter_2.pth'):
+            raise OSError(28, 'No space left on device')
+        os.rename(source, target)
+
+    monkeypatch.setattr('sar_mm.engine.runner.os.replace', replace)
+    with pytest.raises(CheckpointError, match=r'iter_2\.pth cannot be written.*No space left.*MB are free.*--resume'):
+        runner.train()
+    names = [name for name in os.listdir(runner.work_dir) if 'pth' in name]
+    assert names == ['iter_1.pth'] and find_whole_checkpoint(runner.work_dir, logging.getLogger()).endswith(
+        'iter_1.pth'
+    )
+
+
+def test_runner__no_room_for_a_checkpoint_is_told_before_training(make_runner, monkeypatch):
+    runner = make_runner()
+    # 21 weights and two moments of each, in float32.
+    monkeypatch.setattr('sar_mm.engine.runner.shutil.disk_usage', lambda folder: shutil._ntuple_diskusage(1, 1, 251))
+    with pytest.raises(CheckpointError, match=r"work_dir='.*' has no room .* at least 0\.0 MB.*--work-dir"):
+        runner.train()
+    assert runner.iter == 0
+    monkeypatch.setattr('sar_mm.engine.runner.shutil.disk_usage', lambda folder: shutil._ntuple_diskusage(1, 1, 252))
+    runner._check_space()
+
+
+def test_runner__a_config_in_a_checkpoint_is_not_run(make_runner, tmp_path):
+    runner = make_runner(until=2)
+    runner.train()
+    path, mark = f'{runner.work_dir}/iter_2.pth', tmp_path / 'was-run'
+    checkpoint = torch.load(path, weights_only=False)
+    checkpoint['meta']['config'] = f'open({str(mark)!r}, "w")'
+    torch.save(checkpoint, path)
+    make_runner(until=3, resume=True).train()
+    assert not mark.exists()
+
+
+class Checkpoints:
+    def __init__(self, folder):
+        self.folder = folder
+
+    def write(self, name, time):
+        torch.save(dict(weight=torch.ones(100)), self.folder / name)
+        os.utime(self.folder / name, (time, time))
+        return str(self.folder / name)
+
+    def damage(self, path):
+        with open(path, 'r+b') as file:
+            file.seek(os.path.getsize(path) // 2)
+            file.write(b'\xff' * 8)
+
+    def find(self):
+        return find_whole_checkpoint(str(self.folder), logging.getLogger('sar_mm.test'))
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    return Checkpoints(tmp_path)
+
+
+def test_find_whole_checkpoint__the_newest_or_the_one_before(checkpoints, caplog):
+    assert checkpoints.find() is None
+    paths = [checkpoints.write(f'iter_{number}.pth', time) for number, time in ((80, 1), (10, 2), (20, 3))]
+    checkpoints.write('best_accuracy_iter_20.pth', 4)
+    assert checkpoints.find() == paths[2]  # 80 is of an older run
+    checkpoints.damage(paths[2])
+    assert checkpoints.find() == paths[1]
+    assert caplog.messages == [f'{paths[2]} is damaged and passed over: training goes on from {paths[1]}.']
+    for path in paths[:2]:
+        os.truncate(path, 100)
+    with pytest.raises(CheckpointError, match=r'every checkpoint in .* is damaged.*--resume PATH'):
+        checkpoints.find()
+
+
+@pytest.mark.parametrize('named', ['', 'elsewhere/iter_10.pth', '\x00\udcff'])
+def test_find_whole_checkpoint__goes_by_last_checkpoint_where_it_can(checkpoints, named):
+    old, new = checkpoints.write('iter_10.pth', 1), checkpoints.write('iter_20.pth', 2)
+    (checkpoints.folder / 'last_checkpoint').write_bytes(named.encode(errors='surrogateescape'))
+    assert checkpoints.find() == (old if 'iter_10' in named else new)

@@ -1,0 +1,97 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+
+from sar_mm.engine.safe_checkpoints import FORCE, TRUST, CheckpointError, safe_checkpoints
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(torch.serialization, 'get_unsafe_globals_in_checkpoint'),
+    reason='this PyTorch reads checkpoints unchecked',
+)
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(content):
+        torch.save(content, tmp_path / 'run.pth')
+        with safe_checkpoints():
+            return CheckpointLoader.load_checkpoint(str(tmp_path / 'run.pth'))
+
+    return load
+
+
+def test_safe_checkpoints__logs_and_numbers_of_numpy_are_read(load):
+    log = HistoryBuffer()
+    for value in (1.0, 2, np.float64(6.0)):
+        log.update(value)
+    read = load(dict(log=log, score=np.float64(0.5), count=np.int64(3), flag=np.bool_(True), half=np.float16(0.25)))
+    assert read['log'].statistics('mean', 2) == 4 and read['log'].current() == 6
+    assert (read['score'], read['count'], read['flag'], read['half']) == (0.5, 3, True, 0.25)
+
+
+class Attribute:
+    """Pickled as the attribute of an object, which may be anything that a pickle can get hold of."""
+
+    def __init__(self, owner, name):
+        self.owner, self.name = owner, name
+
+    def __reduce__(self):
+        return getattr, (self.owner, self.name)
+
+
+class Command:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f'touch {self.path}',)
+
+
+def test_safe_checkpoints__code_is_not_run(load, tmp_path):
+    with pytest.raises(CheckpointError, match=rf'(?s)system.*if you trust where it comes from, set {TRUST}=1'):
+        load(dict(command=Command(tmp_path / 'was-run')))
+    assert not (tmp_path / 'was-run').exists()
+
+
+@pytest.mark.parametrize('owner, name', [(HistoryBuffer, '__init__'), (HistoryBuffer, '__reduce__')])
+def test_safe_checkpoints__no_other_attribute_is_reached(owner, name, tmp_path):
+    torch.save(dict(attribute=Attribute(owner, name)), tmp_path / 'run.pth')
+    with pytest.raises((CheckpointError, ValueError), match=name), safe_checkpoints():
+        torch.load(tmp_path / 'run.pth')
+
+
+def test_safe_checkpoints__leave_no_trace(load, monkeypatch):
+    before = set(map(str, torch.serialization.get_safe_globals()))
+    load(dict(weight=torch.ones(2)))
+    assert set(map(str, torch.serialization.get_safe_globals())) == before and FORCE not in os.environ
+    monkeypatch.setenv(FORCE, '0')
+    load(dict(weight=torch.ones(2)))
+    assert os.environ[FORCE] == '0'
+
+
+def test_safe_checkpoints__within_another(tmp_path):
+    log = HistoryBuffer()
+    log.update(1.0)
+    torch.save(dict(log=log), tmp_path / 'run.pth')
+    with safe_checkpoints():
+        with safe_checkpoints():
+            pass
+        assert torch.load(tmp_path / 'run.pth')['log'].current() == 1
+
+
+def test_safe_checkpoints__a_trusted_file_is_unpickled(tmp_path):
+    """In a process of its own, as it is the environment of a run that says so."""
+    path, mark = tmp_path / 'run.pth', tmp_path / 'was-run'
+    torch.save(dict(command=Command(mark)), path)
+    code = (
+        'from mmengine.runner import CheckpointLoader as Loader; from sar_mm.engine.safe_checkpoints import *\n'
+        f'with safe_checkpoints(): Loader.load_checkpoint({str(path)!r})'
+    )
+    subprocess.run([sys.executable, '-c', code], env={**os.environ, TRUST: '1'}, check=True, stderr=subprocess.PIPE)
+    assert mark.exists()
