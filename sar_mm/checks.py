@@ -1,14 +1,25 @@
 """Argument checks that name the argument, what is valid and what was given."""
 
+import difflib
 import math
 from numbers import Integral, Real
-from typing import Any, Optional
+from typing import Any, Optional, Sequence
 
 
 def check(ok: bool, name: str, value: Any, valid: str) -> None:
     """Raise a ValueError that names the argument unless ``ok``."""
     if not ok:
         raise ValueError(f'Expected argument `{name}` to be {valid}, but got {value!r}')
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether ``value`` is a real number; True and False are none, though Python counts with them."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raise a ValueError unless ``value`` is True or False: a string such as 'no' would be true."""
+    check(isinstance(value, bool), name, value, 'True or False')
 
 
 def check_integer(name: str, value: Any, minimum: int) -> None:
@@ -19,15 +30,34 @@ def check_integer(name: str, value: Any, minimum: int) -> None:
 
 def check_probability(name: str, value: Any, ends: bool) -> None:
     """Raise a ValueError unless ``value`` lies in [0, 1] (``ends``) or in (0, 1)."""
-    is_inside = isinstance(value, Real) and (0 <= value <= 1 if ends else 0 < value < 1)
+    is_inside = is_number(value) and (0 <= value <= 1 if ends else 0 < value < 1)
     check(is_inside, name, value, f'a number in {"[0, 1]" if ends else "(0, 1)"}')
+
+
+def check_beta(value: Any) -> None:
+    """Raise a ValueError unless ``value`` lies in [0, 1)."""
+    check(is_number(value) and 0 <= value < 1, 'beta', value, 'a number in [0, 1)')
 
 
 def check_weight(name: str, value: Any) -> None:
     """Raise a ValueError unless ``value`` is a finite number of at least 0."""
-    check(isinstance(value, Real) and 0 <= value < math.inf, name, value, 'a finite number of at least 0')
+    check(is_number(value) and 0 <= value < math.inf, name, value, 'a finite number of at least 0')
 
 
 def check_ignore_index(value: Optional[int]) -> None:
     """Raise a ValueError unless ``value`` is an integer or None."""
-    check(value is None or isinstance(value, Integral), 'ignore_index', value, 'an integer or None')
+    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
+    check(value is None or is_integer, 'ignore_index', value, 'an integer or None')
+
+
+def check_config(name: str, value: Any, example: str) -> None:
+    """Raise a ValueError unless ``value`` is a dict, as a part of a config is."""
+    check(isinstance(value, dict), name, value, f'a dict, such as {example}')
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Raise a ValueError, with the nearest valid name, unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        nearest = difflib.get_close_matches(value, choices, n=1) if isinstance(value, str) else []
+        hint = f'; did you mean {nearest[0]}?' if nearest else ''
+        raise ValueError(f'Expected argument `{name}` to be one of {choices}, but got {value!r}{hint}')

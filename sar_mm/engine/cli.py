@@ -1,27 +1,30 @@
 """What tools/train.py and tools/test.py share: configs, launchers, and clear messages for typing errors."""
 
 import argparse
-import difflib
+import atexit
+import copy
+import logging
 import os
 import os.path as osp
 import re
 import sys
-import traceback
+import tempfile
 from contextlib import contextmanager
-from typing import Iterator, List, Optional
+from datetime import timedelta
+from typing import Any, Iterator, List, Optional
 
-import mmengine.registry
 import torch.distributed
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.registry import RUNNERS, Registry
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
 from torch import nn
 
-
-class UsageError(Exception):
-    """Something the user typed is wrong; the message is all there is to show."""
+from .errors import UsageError, describe, is_before_training
+from .keys import check_keys
+from .runner import ResumableRunner
+from .safe_checkpoints import CheckpointError, read_checkpoint
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,10 +48,13 @@ def load_config(args: argparse.Namespace) -> Config:
         raise UsageError(f'there is no config {args.config}')
     try:
         cfg = Config.fromfile(args.config)
-        if args.cfg_options is not None:
-            cfg.merge_from_dict(args.cfg_options)
+        check_keys(cfg, args.cfg_options or {})
+    except UsageError:
+        raise
     except Exception as error:  # a config is code: anything can be raised
-        raise UsageError(f'config {args.config} cannot be read: {_describe(error)}') from error
+        raise UsageError(f'config {args.config} cannot be read: {describe(error)}') from error
+    if args.cfg_options is not None:
+        _merge_options(cfg, args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -57,47 +63,108 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def _merge_options(cfg: Config, options: dict) -> None:
+    """Merge options of the command line; a UsageError says which of them does not fit the config."""
+    try:
+        cfg.merge_from_dict(options)
+    except (IndexError, KeyError, TypeError) as error:
+        reason = error.args[0] if error.args else error
+        option = next((f'{key}={value!r}' for key, value in options.items() if not _fits(cfg, key, value)), options)
+        raise UsageError(f'--cfg-options {option} does not fit the config: {reason}') from error
+
+
+def _fits(cfg: Config, key: str, value: Any) -> bool:
+    try:
+        copy.deepcopy(cfg).merge_from_dict({key: value})
+    except (IndexError, KeyError, TypeError):
+        return False
+    return True
+
+
 def prepare_launcher(cfg: Config) -> None:
-    """Check the launcher's environment, and let ``--launcher pytorch`` work on CPUs, which mmengine alone does not."""
+    """Check the launcher's environment, and let ``--launcher pytorch`` work where mmengine alone does not.
+
+    That is on CPUs, and when torchrun starts the processes again: it keeps the addresses of those before, which would
+    be waited for without end.
+    """
     if cfg.launcher != 'pytorch':
         return
     if 'RANK' not in os.environ:
         raise UsageError('--launcher pytorch is for processes started by torchrun: use tools/dist_train.sh CONFIG GPUS')
-    if get_device() == 'cpu':
-        torch.distributed.init_process_group('gloo')
+    device, restart = get_device(), os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')
+    if device == 'cpu':
+        options = dict(backend='gloo')
         cfg.model_wrapper_cfg = dict(
             type='MMDistributedDataParallel',
             device_ids=None,
             broadcast_buffers=False,
             find_unused_parameters=cfg.get('find_unused_parameters', False),
         )
+    elif device == 'cuda' and restart != '0':
+        options = dict(cfg.get('env_cfg', {}).get('dist_cfg', dict(backend='nccl')))  # what mmengine would take
+        if options.get('timeout') is not None:
+            options['timeout'] = timedelta(seconds=options['timeout'])
+        torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
+    else:
+        return
+    store, rank, world_size = next(torch.distributed.rendezvous('env://'))
+    store = torch.distributed.PrefixStore(f'start_{restart}', store)
+    torch.distributed.init_process_group(store=store, rank=rank, world_size=world_size, **options)
 
 
 def leave_process_group() -> None:
-    """Close the connections to the other processes: left open, their threads may abort this one as it ends."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    """Close the connections to the other processes, which may abort this one as it ends when they are left open.
+
+    gloo's threads may abort it all the same, and make a failure of a finished run: such a process ends at once.
+    """
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return
+    is_gloo = torch.distributed.get_backend() == 'gloo'
+    if is_gloo:
+        torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+    if is_gloo:
+        atexit._run_exitfuncs()
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the runner that the config asks for; what the config gets wrong becomes a UsageError."""
+    """Build the runner that the config asks for, or a ResumableRunner; what the config gets wrong is a UsageError."""
+    _check_work_dir(cfg.work_dir)
+    if 'model' not in cfg:
+        raise UsageError('the config has no `model`: add one, or a `_base_` (spelt so) that has one')
     try:
-        return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        return RUNNERS.build(cfg) if 'runner_type' in cfg else ResumableRunner.from_cfg(cfg)
     except (AssertionError, AttributeError, ImportError, KeyError, OSError, TypeError, ValueError) as error:
-        raise UsageError(_describe(error, cfg)) from error
+        raise UsageError(describe(error, cfg)) from error
+
+
+def _check_work_dir(work_dir: str) -> None:
+    """Raise a UsageError unless files can be written to ``work_dir``."""
+    try:
+        os.makedirs(work_dir, exist_ok=True)
+        with tempfile.TemporaryFile(dir=work_dir) as file:
+            file.write(b'0')
+    except OSError as error:
+        raise UsageError(
+            f'work_dir={work_dir!r} cannot be written to: {error.strerror}; name another folder with --work-dir'
+        ) from error
 
 
 @contextmanager
 def usage_errors(cfg: Optional[Config] = None) -> Iterator[None]:
-    """Turn a UsageError, and names or files found missing while running, into a message and exit code 2."""
+    """Turn errors of users, of what a run is built of, and of missing files into a message and exit code 2."""
     try:
         yield
-    except UsageError as error:
+    except (CheckpointError, UsageError) as error:
         message = str(error)
-    except (FileNotFoundError, KeyError) as error:
-        if isinstance(error, KeyError) and not _UNKNOWN_TYPE.search(str(error)):
+    except Exception as error:
+        if not isinstance(error, FileNotFoundError) and not is_before_training(error):
             raise
-        message = _describe(error, cfg)
+        message = describe(error, cfg)
     else:
         return
     if os.environ.get('RANK', '0') == '0':  # once, not once per process
@@ -129,12 +196,9 @@ def check_checkpoint(runner: Runner, path: str, config: str, to_resume: bool) ->
         return
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
-    try:
-        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-        weights = checkpoint.get('state_dict', checkpoint)
-        weights = {re.sub(r'^module\.', '', name): weight for name, weight in weights.items()}
-    except Exception as error:  # unpickling a damaged file can raise anything
-        raise UsageError(f'{path} cannot be read as a checkpoint: {_describe(error)}') from error
+    weights = read_checkpoint(path)
+    weights = weights.get('state_dict', weights)
+    weights = {re.sub(r'^module\.', '', name): weight for name, weight in weights.items()}
     complaints = _misfits(model, weights, to_resume)
     if complaints:
         raise UsageError(f'{path} is not a checkpoint of the model in {config}: {"; ".join(complaints)}')
@@ -155,43 +219,3 @@ def _misfits(model: nn.Module, weights: dict, to_resume: bool) -> List[str]:
     if unexpected and to_resume:
         complaints.append(f'{len(unexpected)} weights of the checkpoint are not in it, {unexpected[0]} for one')
     return complaints
-
-
-_UNKNOWN_TYPE = re.compile(r'(?P<name>[\w.]+) is not in the (?P<registry>\S+) registry')
-
-
-def _describe(error: BaseException, cfg: Optional[Config] = None) -> str:
-    """Say what went wrong, with the nearest valid name where a registered name is misspelt, and where it was raised."""
-    unknown = _UNKNOWN_TYPE.search(str(error))
-    if unknown and isinstance(error, KeyError):
-        name = unknown['name']
-        place = _find_type(cfg._cfg_dict, name) if cfg is not None else None
-        nearest = difflib.get_close_matches(name.split('.')[-1], _registered_names(), n=3)
-        hint = f'did you mean {" or ".join(nearest)}?' if nearest else 'is its package in custom_imports?'
-        return f"{place or 'type'}='{name}' is not registered ({unknown['registry']}); {hint}"
-    if isinstance(error, OSError):
-        return str(error)
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f' (raised at {frames[-1].filename}:{frames[-1].lineno})' if frames else ''
-    text = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return f'{type(error).__name__}: {text}{where}'
-
-
-def _find_type(node, name: str, path: str = '') -> Optional[str]:
-    """Return the dotted place of the first ``type=name`` in a config."""
-    if isinstance(node, (dict, ConfigDict)):
-        if node.get('type') == name:
-            return f'{path}type'
-        children = list(node.items())
-    elif isinstance(node, (list, tuple)):
-        children = list(enumerate(node))
-    else:
-        return None
-    found = (_find_type(child, name, f'{path}{key}.') for key, child in children)
-    return next((place for place in found if place is not None), None)
-
-
-def _registered_names() -> List[str]:
-    roots = [registry for registry in vars(mmengine.registry).values() if isinstance(registry, Registry)]
-    registries = roots + [child for root in roots for child in root.children.values()]
-    return sorted({name for registry in registries for name in registry.module_dict})

@@ -149,7 +149,7 @@ def test_test__sar_and_stock_checkpoints_fit_both_configs(folder, trained):
         ),
         (
             [config(f'sar_{SEGMENTATION}'), '--cfg-options', 'model.decode_head.anchor_head.momentun=0.9'],
-            "unexpected keyword argument 'momentun'",
+            'anchor_head.momentun=0.9: SemanticAnchorHead has no option momentun; did you mean momentum?',
         ),
         (
             [config(CLASSIFICATION), '--cfg-options', 'train_dataloader.dataset.data_root=nowhere'],

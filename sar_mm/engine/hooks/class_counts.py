@@ -5,7 +5,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.runner import BaseLoop, Runner
 
-from ...checks import check
+from ...checks import check_choice
 from ...datasets.class_counts import KINDS, TOOL, class_counts, read_class_counts
 from ...registry import HOOKS
 
@@ -56,7 +56,7 @@ class ClassCountsHook(Hook):
     priority = 'VERY_HIGH'
 
     def __init__(self, file: Optional[str] = None, kind: str = 'pixels') -> None:
-        check(kind in KINDS, 'kind', kind, f'one of {KINDS}')
+        check_choice('kind', kind, KINDS)
         self.file = file
         self.kind = kind
 
@@ -72,3 +72,11 @@ class ClassCountsHook(Hook):
         counts = training_class_counts(runner, self.file, self.kind)
         for taker in takers:
             taker.set_class_counts(list(counts))
+        for head in runner.model.modules():
+            classes = getattr(head, 'num_classes', len(counts))
+            if classes != len(counts) and any(hasattr(child, 'set_class_counts') for child in head.children()):
+                source = 'the training data' if self.file is None else f'file={self.file!r}'
+                raise ValueError(
+                    f'ClassCountsHook: {source} has counts of {len(counts)} classes, but {type(head).__name__} has '
+                    f'num_classes={classes}'
+                )

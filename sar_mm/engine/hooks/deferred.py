@@ -6,7 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
-from ...checks import check, check_integer
+from ...checks import check, check_beta, check_choice, check_flag, check_integer
 from ...datasets.class_counts import KINDS, effective_number_weights
 from ...datasets.samplers import check_power
 from ...registry import HOOKS
@@ -55,8 +55,9 @@ class DeferredReweightingHook(Hook):
         kind: str = 'pixels',
     ) -> None:
         check_integer('begin', begin, 0)
-        check(0 <= beta < 1, 'beta', beta, 'a number in [0, 1)')
-        check(kind in KINDS, 'kind', kind, f'one of {KINDS}')
+        check_flag('by_epoch', by_epoch)
+        check_beta(beta)
+        check_choice('kind', kind, KINDS)
         self.begin = begin
         self.by_epoch = by_epoch
         self.beta = beta

@@ -42,6 +42,12 @@ class FeatureTapHook(Hook):
         self.layer = layer
         self._handle: Optional[RemovableHandle] = None
 
+    def before_train(self, runner: Runner) -> None:
+        if runner.val_loop is not None and hasattr(runner.val_loop, 'evaluator'):
+            # A layer that does not exist should end a training now, not at its first validation.
+            self._attach(runner.model, runner.val_loop.evaluator.metrics)
+            self._detach()
+
     def before_val(self, runner: Runner) -> None:
         self._attach(runner.model, runner.val_evaluator.metrics)
 

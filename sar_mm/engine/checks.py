@@ -1,0 +1,175 @@
+"""What only shows when the parts of a run are put together, checked before its first step."""
+
+import os.path as osp
+from inspect import signature
+from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
+
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import BaseLoop, Runner
+from torch import nn
+from torch.nn import SyncBatchNorm
+
+from .errors import UsageError, unknown_option
+
+# Heads whose classes are not those of the data: edges made of them, and depth.
+_OTHER_CLASSES = ('STDCHead', 'VPDDepthHead')
+_ADD_COUNTS = (
+    "add dict(type='ClassCountsHook') to custom_hooks, which takes them from the training data or a file, or give it "
+    'class_counts=[...]'
+)
+
+
+class Head(NamedTuple):
+    """A head that classifies, and where it is in the config."""
+
+    place: str
+    module: nn.Module
+
+
+def check_run(runner: Runner) -> None:
+    """Check that model, data, losses, metrics and hooks of a training fit together; they are built for it.
+
+    A FlexibleRunner builds its model later, and is not checked. ``check_classes=False`` in a config switches off what
+    compares numbers of classes.
+
+    Raises:
+        UsageError: They do not, in a way that would end the training later, or make its figures meaningless.
+    """
+    model = runner.model
+    if not isinstance(model, nn.Module) or runner.train_loop is None:
+        return
+    while is_model_wrapper(model):
+        model = model.module
+    check_load_from(runner)
+    check_sync_bn(model)
+    heads = list(classifying_heads(model))
+    loops = dict(train_dataloader=runner.train_loop, val_dataloader=runner.val_loop)
+    datasets = {name: loop.dataloader.dataset for name, loop in loops.items() if hasattr(loop, 'dataloader')}
+    if runner.cfg.get('check_classes', True):
+        for place, dataset in datasets.items():
+            check_classes(heads, dataset, f'{place}.dataset')
+    check_class_weights(heads)
+    check_losses(heads, runner.hooks)
+    check_metrics(runner.val_loop, runner.hooks)
+    check_checkpoint_hook(runner.hooks)
+
+
+def check_load_from(runner: Runner) -> None:
+    """Raise a UsageError where ``load_from`` names no file; what lies elsewhere (``https://``) is not looked for."""
+    path = runner._load_from
+    if isinstance(path, str) and '://' not in path and not osp.isfile(path):
+        raise UsageError(f'load_from={path!r}: there is no such checkpoint; name another one, or None')
+
+
+def check_sync_bn(model: nn.Module) -> None:
+    """Raise a UsageError where a model on a CPU has layers that PyTorch runs on accelerators only."""
+    for name, module in model.named_modules():
+        if isinstance(module, SyncBatchNorm) and module.weight is not None and module.weight.device.type == 'cpu':
+            raise UsageError(
+                f"model.{name} is of type SyncBN, which does not run on CPUs: set norm_cfg=dict(type='BN') in "
+                f'model.{name.split(".")[0]}, and wherever else it is SyncBN'
+            )
+
+
+def classifying_heads(model: nn.Module) -> Iterator[Head]:
+    """Yield the heads of a segmentor or classifier that have a ``num_classes``, and of the student of a semi model."""
+    place = 'model'
+    if hasattr(model, 'student'):
+        model = model.student
+        place = 'model.segmentor' if hasattr(model, 'decode_head') else 'model.classifier'
+    for name in ('decode_head', 'auxiliary_head', 'head'):
+        head = getattr(model, name, None)
+        if isinstance(head, nn.ModuleList):
+            parts = [Head(f'{place}.{name}.{index}', each) for index, each in enumerate(head)]
+        else:
+            parts = [Head(f'{place}.{name}', head)]
+        for part in parts:
+            kinds = {base.__name__ for base in type(part.module).__mro__}
+            if isinstance(getattr(part.module, 'num_classes', None), int) and kinds.isdisjoint(_OTHER_CLASSES):
+                yield part
+
+
+def check_classes(heads: List[Head], dataset: Any, place: str) -> None:
+    """Raise a UsageError where a head and a data set that names its classes have different numbers of them.
+
+    Heads of one output, for one class or two, fit both; so do labels that lose their class 0 to ``reduce_zero_label``.
+    """
+    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    if not classes:
+        return
+    number = len(classes)
+    allowed = {number, number - 1} if getattr(dataset, 'reduce_zero_label', False) else {number}
+    for head in heads:
+        own = head.module.num_classes
+        is_binary = own == 1 or own == 2 and getattr(head.module, 'out_channels', own) == 1
+        if own not in allowed and not is_binary:
+            raise UsageError(
+                f'{head.place}.num_classes={own}, but the {type(dataset).__name__} of {place} has {number} classes '
+                f'({", ".join(map(str, classes[:3]))}{", ..." if number > 3 else ""}): set num_classes={number}, or '
+                'other classes in the metainfo of the data; if they are to differ, set check_classes=False'
+            )
+
+
+def check_class_weights(heads: List[Head]) -> None:
+    """Raise a UsageError where a loss has counts or weights of another number of classes than its head."""
+    for head in heads:
+        own = head.module.num_classes
+        for place, loss in _losses(head):
+            for option in ('class_counts', 'class_weight'):
+                values = getattr(loss, option, None)
+                if hasattr(values, '__len__') and len(values) not in (own, getattr(head.module, 'out_channels', own)):
+                    raise UsageError(
+                        f'{place}.{option} has {len(values)} entries, but {head.place}.num_classes={own}: give one for '
+                        'each class'
+                    )
+
+
+def _losses(head: Head) -> Iterator[Tuple[str, nn.Module]]:
+    """Yield the losses of a head with their places in the config."""
+    for attribute, name in (('loss_decode', 'loss_decode'), ('loss_module', 'loss')):
+        loss = getattr(head.module, attribute, None)
+        if isinstance(loss, nn.ModuleList):
+            yield from ((f'{head.place}.{name}.{index}', each) for index, each in enumerate(loss))
+        elif loss is not None:
+            yield f'{head.place}.{name}', loss
+
+
+def check_losses(heads: List[Head], hooks: List[Hook]) -> None:
+    """Raise a UsageError where a loss waits for class counts that no hook brings."""
+    for head in heads:
+        for place, loss in _losses(head):
+            if hasattr(loss, 'set_class_counts') and loss.class_counts is None and not _has(hooks, 'ClassCountsHook'):
+                raise UsageError(f'{place}: {type(loss).__name__} has no class counts: {_ADD_COUNTS}')
+
+
+def check_metrics(loop: Optional[BaseLoop], hooks: List[Hook]) -> None:
+    """Raise a UsageError where a metric waits for what no hook brings, or has counts of other classes than the data."""
+    metrics = loop.evaluator.metrics if hasattr(loop, 'evaluator') else []
+    for index, metric in enumerate(metrics):
+        place = 'val_evaluator' if len(metrics) == 1 else f'val_evaluator.{index}'
+        name = type(metric).__name__
+        if hasattr(metric, 'observe') and not _has(hooks, 'FeatureTapHook'):
+            raise UsageError(f"{place}: {name} sees no features: add dict(type='FeatureTapHook') to custom_hooks")
+        if not hasattr(metric, 'set_class_counts'):
+            continue
+        if metric.class_counts is not None:
+            try:
+                metric.checked_class_counts()
+            except ValueError as error:
+                raise UsageError(f'{place}: {error}') from error
+        elif not _has(hooks, 'ClassCountsHook'):
+            raise UsageError(f'{place}: {name} has no class counts: {_ADD_COUNTS}')
+
+
+def check_checkpoint_hook(hooks: List[Hook]) -> None:
+    """Raise a UsageError for an option that CheckpointHook would only stumble over when it saves."""
+    valid = signature(Runner.save_checkpoint).parameters
+    for hook in hooks:
+        for name, value in (getattr(hook, 'args', {}) if isinstance(hook, CheckpointHook) else {}).items():
+            if name not in valid:
+                raise UsageError(unknown_option('default_hooks.checkpoint', type(hook), name, value))
+
+
+def _has(hooks: List[Hook], name: str) -> bool:
+    return any(base.__name__ == name for hook in hooks for base in type(hook).__mro__)
