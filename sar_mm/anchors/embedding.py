@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import check
+from ..checks import check, check_choice
 from ..registry import ANCHORS
 from .base import PredefinedAnchors
 
@@ -31,8 +31,9 @@ class EmbeddingAnchors(PredefinedAnchors):
 
     def __init__(self, path: Union[str, Path], key: Optional[str] = None) -> None:
         super().__init__()
+        suffix = Path(path).suffix if isinstance(path, (str, Path)) else None
+        check(suffix in ('.npy', '.safetensors'), 'path', path, 'a .npy or .safetensors file')
         self.path = Path(path)
-        check(self.path.suffix in ('.npy', '.safetensors'), 'path', str(path), 'a .npy or .safetensors file')
         if not self.path.is_file():
             raise FileNotFoundError(f'Expected argument `path` to be an existing file, but got {str(path)!r}')
         self.key = key
@@ -73,5 +74,5 @@ class EmbeddingAnchors(PredefinedAnchors):
         if self.key is None:
             check(len(tensors) == 1, 'key', None, f'one of {sorted(tensors)}')
         else:
-            check(self.key in tensors, 'key', self.key, f'one of {sorted(tensors)}')
+            check_choice('key', self.key, sorted(tensors))
         return tensors[self.key] if self.key is not None else next(iter(tensors.values()))

@@ -1,11 +1,10 @@
 import math
-from numbers import Real
 from typing import Optional
 
 import torch
 from torch import Tensor
 
-from ..checks import check
+from ..checks import check, is_number
 from ..registry import ANCHORS
 from .base import PredefinedAnchors, random_orthonormal
 from .simplex_etf import simplex_etf
@@ -33,7 +32,7 @@ class EquiangularAnchors(PredefinedAnchors):
 
     def __init__(self, dim: Optional[int] = None, seed: int = 0, cosine: float = 0.0) -> None:
         super().__init__(dim, seed)
-        check(isinstance(cosine, Real) and -1 <= cosine < 1, 'cosine', cosine, 'a number in [-1 / (K - 1), 1)')
+        check(is_number(cosine) and -1 <= cosine < 1, 'cosine', cosine, 'a number in [-1 / (K - 1), 1)')
         self.cosine = cosine
 
     def generate(self, num_classes: int, dim: int, generator: torch.Generator) -> Tensor:

@@ -1,3 +1,4 @@
+from .checked_loading import CheckedLoading
 from .class_counts import class_counts, effective_number_weights, read_class_counts
 from .labelled_images import draw_covering, draw_fraction, draw_per_class, read_indices
 from .labelled_subset import LabelledSubset
@@ -7,6 +8,7 @@ from .semi_supervised import SemiSupervisedDataset
 from .transforms import MultiBranch
 
 __all__ = [
+    'CheckedLoading',
     'ClassPowerSampler',
     'LabelledSubset',
     'LabelledUnlabelledSampler',

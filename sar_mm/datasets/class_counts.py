@@ -9,7 +9,7 @@ import torch
 from mmengine.fileio import get_text
 
 from .. import ops
-from ..checks import check, check_integer
+from ..checks import check, check_choice, check_integer
 
 TOOL = 'tools/dataset_converters/class_counts.py'
 KINDS = ('pixels', 'images')
@@ -97,7 +97,7 @@ def read_class_counts(path: str, kind: str = 'pixels') -> List[int]:
         FileNotFoundError: There is no such file.
         ValueError: The file is no such JSON, or has no counts of this kind.
     """
-    check(kind in KINDS, 'kind', kind, f'one of {KINDS}')
+    check_choice('kind', kind, KINDS)
     try:
         text = get_text(path)
     except FileNotFoundError as error:
@@ -136,6 +136,12 @@ def effective_number_weights(counts: Sequence[int], beta: float) -> List[float]:
         effective_number_weights([5000, 500, 50], beta=0.9999)
     """
     return ops.effective_number_weights(torch.tensor(counts, dtype=torch.float64), beta).tolist()
+
+
+def check_dataset(dataset: Any) -> None:
+    """Raise a ValueError unless this is a data set that can be wrapped, or its config."""
+    valid = "a data set, or its config: a dict such as dict(type='CIFAR10', ...)"
+    check(isinstance(dataset, dict) or hasattr(dataset, 'metainfo'), 'dataset', dataset, valid)
 
 
 def _full_init(dataset: Any) -> None:

@@ -1,14 +1,13 @@
 from copy import deepcopy
-from numbers import Real
 from typing import Any, List, Optional, Tuple, Union
 
 import numpy as np
 from mmengine.dataset import BaseDataset, force_full_init
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 
-from ..checks import check, check_integer
+from ..checks import check, check_choice, check_integer, is_number
 from ..registry import DATASETS
-from .class_counts import count_classes, image_label, image_labels
+from .class_counts import check_dataset, count_classes, image_label, image_labels
 from .labelled_images import draw_fraction, draw_per_class, read_indices
 from .long_tailed import LongTailedDataset
 
@@ -77,14 +76,15 @@ class LabelledSubset:
         seed: int = 0,
         lazy_init: bool = False,
     ) -> None:
-        check(part in PARTS, 'part', part, f'one of {PARTS}')
+        check_dataset(dataset)
+        check_choice('part', part, PARTS)
         given = [
             name for name, value in dict(per_class=per_class, fraction=fraction, file=file).items() if value is not None
         ]
         if per_class is not None:
             check_integer('per_class', per_class, 1)
         if fraction is not None:
-            is_share = isinstance(fraction, Real) and 0 < fraction <= 1
+            is_share = is_number(fraction) and 0 < fraction <= 1
             check(is_share, 'fraction', fraction, 'a number in (0, 1]')
         if len(given) != 1:
             raise ValueError(f'Expected exactly one of `per_class`, `fraction` and `file`, but got {given or "none"}')

@@ -1,15 +1,15 @@
 import math
 from copy import deepcopy
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, List, Optional, Sequence, Union
 
 import numpy as np
 from mmengine.dataset import force_full_init
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 
-from ..checks import check, check_integer
+from ..checks import check, check_choice, check_integer, is_number
 from ..registry import DATASETS
-from .class_counts import count_classes, image_label
+from .class_counts import check_dataset, count_classes, image_label
 from .labelled_images import draw_per_class
 
 PROFILES = ('exponential', 'step')
@@ -78,9 +78,10 @@ class LongTailedDataset:
         seed: int = 0,
         lazy_init: bool = False,
     ) -> None:
-        is_factor = isinstance(imbalance_factor, Real) and 1 <= imbalance_factor < math.inf
+        check_dataset(dataset)
+        is_factor = is_number(imbalance_factor) and 1 <= imbalance_factor < math.inf
         check(is_factor, 'imbalance_factor', imbalance_factor, 'a finite number of at least 1')
-        check(profile in PROFILES, 'profile', profile, f'one of {PROFILES}')
+        check_choice('profile', profile, PROFILES)
         if max_per_class is not None:
             check_integer('max_per_class', max_per_class, 1)
         if class_order is not None:

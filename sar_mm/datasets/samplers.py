@@ -1,13 +1,12 @@
 import math
 from itertools import islice
-from numbers import Real
 from typing import Any, Iterator, Optional
 
 import torch
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
-from ..checks import check, check_integer
+from ..checks import check, check_flag, check_integer, is_number
 from ..registry import DATA_SAMPLERS
 from .class_counts import image_label
 
@@ -99,6 +98,7 @@ class LabelledUnlabelledSampler(Sampler):
     ) -> None:
         check_integer('labelled', labelled, 1)
         check_integer('unlabelled', unlabelled, 1)
+        check_flag('shuffle', shuffle)
         for name in ('num_labelled', 'num_unlabelled'):
             valid = f'a SemiSupervisedDataset, with {name} > 0'
             check(getattr(dataset, name, 0) > 0, 'dataset', type(dataset).__name__, valid)
@@ -157,4 +157,4 @@ class LabelledUnlabelledSampler(Sampler):
 
 def check_power(power: float) -> None:
     """Raise a ValueError unless ``power`` is a finite number."""
-    check(isinstance(power, Real) and math.isfinite(power), 'power', power, 'a finite number')
+    check(is_number(power) and math.isfinite(power), 'power', power, 'a finite number')

@@ -1,20 +1,40 @@
-from typing import Dict
+from inspect import signature
+from typing import Any, Dict, Sequence, Union
 
 from mmseg.evaluation import IoUMetric
 
+from ..checks import check_choice
 from ..registry import METRICS
+
+IOU_METRICS = ('mIoU', 'mDice', 'mFscore')
 
 
 @METRICS.register_module()
 class ClassIoUMetric(IoUMetric):
     """mmseg's IoUMetric that also returns the IoU of every class, in percent, as ``IoU/<class name>``.
 
-    Takes the arguments of IoUMetric. A class without a pixel in labels and predictions is NaN.
+    Takes the arguments of IoUMetric, and refuses others at once. A class without a pixel in labels and predictions is
+    NaN.
+
+    Raises:
+        TypeError: An argument that IoUMetric has not, and would ignore.
+        ValueError: A metric that there is not.
 
     Example::
 
         test_evaluator = dict(type='ClassIoUMetric', iou_metrics=['mIoU'])
     """
+
+    def __init__(
+        self, ignore_index: int = 255, iou_metrics: Union[str, Sequence[str]] = ('mIoU',), **kwargs: Any
+    ) -> None:
+        for name in kwargs:
+            if name not in signature(IoUMetric.__init__).parameters:
+                raise TypeError(f"{type(self).__name__}.__init__() got an unexpected keyword argument '{name}'")
+        iou_metrics = [iou_metrics] if isinstance(iou_metrics, str) else list(iou_metrics)
+        for name in iou_metrics:
+            check_choice('iou_metrics', name, IOU_METRICS)
+        super().__init__(ignore_index, iou_metrics, **kwargs)
 
     def compute_metrics(self, results: list) -> Dict[str, float]:
         metrics = super().compute_metrics(results)

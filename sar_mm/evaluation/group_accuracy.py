@@ -4,7 +4,7 @@ import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
-from ..checks import check, check_integer
+from ..checks import check, check_flag, check_integer
 from ..registry import METRICS
 from .counted_classes import CountedClasses
 
@@ -50,6 +50,7 @@ class GroupAccuracy(CountedClasses, BaseMetric):
         check_integer('many', many, minimum=0)
         # One image apart would already put a class into both groups.
         check(many >= few - 1, 'many', many, f'at least few - 1 = {few - 1}')
+        check_flag('per_class', per_class)
         self.many = many
         self.few = few
         self.per_class = per_class

@@ -22,7 +22,8 @@ def anchor_cross_entropy(logits: Tensor, confidence: float = 0.9) -> Tensor:
     # Multiplied rather than selected: no size depends on a value, and a NaN is not hidden.
     cost = cost * (cost.detach().neg().exp() <= confidence)
     total = cost.sum()
-    return cost.square().sum() / torch.where(total > 0, total, torch.ones_like(total))
+    # Shares rather than squares, which are infinite from 1e19 on.
+    return (cost * (cost / torch.where(total > 0, total, torch.ones_like(total)))).sum()
 
 
 def anchor_scores(logits: Tensor) -> Tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor
 
-from ..checks import check
+from ..checks import check_beta
 
 
 def effective_number_weights(counts: Tensor, beta: float) -> Tensor:
@@ -19,7 +19,7 @@ def effective_number_weights(counts: Tensor, beta: float) -> Tensor:
     Raises:
         ValueError: ``beta`` out of its range.
     """
-    check(0 <= beta < 1, 'beta', beta, 'a number in [0, 1)')
+    check_beta(beta)
     # beta^n is near 1 for rare classes: expm1 keeps the digits of the difference.
     log_beta = torch.log(torch.tensor(max(beta, 1e-300), dtype=torch.float64))
     weights = 1 / -torch.expm1(counts.double().clamp(min=1) * log_beta)

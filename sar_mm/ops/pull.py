@@ -61,6 +61,7 @@ def pull_loss(
         raise ValueError(
             f'Expected a target of shape {expected} and anchors of {feature.shape[1]} channels for features of shape '
             f'{tuple(feature.shape)}, but got {tuple(target.shape)} and {tuple(anchors.shape)}'
+            + (' (a target of a floating dtype is class probabilities; class indices are integers)' if is_soft else '')
         )
     if gate is not None and tuple(gate.shape) != (len(anchors),):
         raise ValueError(f'Expected a gate of shape {(len(anchors),)}, but got {tuple(gate.shape)}')
@@ -70,7 +71,8 @@ def pull_loss(
         target, weight = _shares(target, weight, anchors, ignore_index, gate, class_balanced, sync_valid)
         if _is_compiling():
             centre = torch.einsum('nk...,kc->nc...', target, anchors) if is_soft else anchors[target].movedim(-1, 1)
-            return ((feature.to(dtype) - centre).square().sum(dim=1) * weight).sum()
+            difference = (feature.to(dtype) - centre) * (weight != 0).unsqueeze(1)  # as in pull_blocked
+            return (difference.square().sum(dim=1) * weight).sum()
         return _Pull.apply(feature, target, weight, anchors, getattr(feature.grad_fn, 'pulls', None))
 
 
@@ -129,7 +131,7 @@ def _shares(
             weight = weight * ((target > 0) & shut.view(-1, *[1] * (target.dim() - 2))).any(dim=1).logical_not()
         else:
             weight = weight * gate.to(weight.dtype)[target]
-    return target, weight * (processes / num_channels / torch.where(total > 0, total, torch.ones_like(total)))
+    return target, weight * (processes / num_channels / total.clamp(min=torch.finfo(total.dtype).tiny))
 
 
 def _sum_over_processes(number: Tensor) -> int:

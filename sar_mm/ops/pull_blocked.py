@@ -11,8 +11,12 @@ Where = Tuple[int, slice, slice]  # sample, channels and positions of a block
 def pull_value(feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor) -> Tensor:
     """Return ``sum_i w_i ||f_i - S_{y_i}||^2`` in the dtype of the anchors; for the arguments see ``pull_gradient``."""
     total = anchors.new_zeros(())
+    # Where the weight is 0 the difference becomes 0 before it is squared: the square of a large one may be infinite,
+    # and 0 times that, NaN.
+    counts = (weight != 0).to(weight.dtype)
     for (sample, _, positions), by_position, difference in _differences(feature, target, anchors):
-        squares = difference.square_()
+        factor = _vector(counts, sample)[positions]
+        squares = difference.mul_(factor[:, None] if by_position else factor).square_()
         total += torch.mv(squares.t() if by_position else squares, _vector(weight, sample)[positions]).sum()
     return total
 

@@ -96,13 +96,14 @@ if triton is not None:
         inside = p < positions
         k = tl.load(target + n * positions + p, mask=inside, other=0)
         w = tl.load(weight + n * positions + p, mask=inside, other=0.0)
+        counts = (w != 0).to(tl.float32)  # as in pull_blocked
         total = tl.zeros((POSITIONS, CHANNELS), dtype=tl.float32)
         for start in range(0, channels, CHANNELS):
             c = start + tl.arange(0, CHANNELS).to(tl.int64)
             mask = inside[:, None] & (c < channels)[None, :]
             f = tl.load(feature + n * feature_n + p[:, None] * feature_p + c[None, :] * feature_c, mask=mask, other=0.0)
             s = tl.load(anchors + k[:, None] * anchors_k + c[None, :] * anchors_c, mask=mask, other=0.0)
-            difference = f.to(tl.float32) - s
+            difference = counts[:, None] * (f.to(tl.float32) - s)
             total += difference * difference
         tl.store(sums + n * tl.num_programs(0) + tl.program_id(0), tl.sum(tl.sum(total, axis=1) * w, axis=0))
 

@@ -1,10 +1,9 @@
-from numbers import Real
 from typing import List, Optional, Tuple, Union
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ...checks import check, check_integer
+from ...checks import check, check_integer, is_number
 from ...registry import MODELS
 
 STEM_CHANNELS = 16
@@ -99,8 +98,8 @@ class WideResNet(BaseModule):
         check(depth % 6 == 4, 'depth', depth, '6n + 4, as 10, 16, 22, 28 and 40')
         check_integer('widen_factor', widen_factor, minimum=1)
         check_integer('in_channels', in_channels, minimum=1)
-        check(isinstance(drop_rate, Real) and 0 <= drop_rate < 1, 'drop_rate', drop_rate, 'a number in [0, 1)')
-        is_weight = isinstance(bn_momentum, Real) and 0 < bn_momentum <= 1
+        check(is_number(drop_rate) and 0 <= drop_rate < 1, 'drop_rate', drop_rate, 'a number in [0, 1)')
+        is_weight = is_number(bn_momentum) and 0 < bn_momentum <= 1
         check(is_weight, 'bn_momentum', bn_momentum, 'a number in (0, 1]')
 
         self.stem = nn.Conv2d(in_channels, STEM_CHANNELS, 3, padding=1, bias=False)

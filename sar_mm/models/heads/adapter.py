@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...checks import check
+from ...checks import check, check_config
 from ...ops import join_pulls
 from ...registry import MODELS
 
@@ -49,7 +49,9 @@ class HeadAdapter:
     def __init__(self, *args, anchor_head: Optional[dict] = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self._features: Optional[List[Recorded]] = None
-        self.anchor_head = self.build_anchor_head(anchor_head or {})
+        anchor_head = {} if anchor_head is None else anchor_head
+        check_config('anchor_head', anchor_head, 'dict(momentum=0.999)')
+        self.anchor_head = self.build_anchor_head(anchor_head)
 
     @property
     def classifier_layer(self) -> nn.Module:
@@ -111,6 +113,11 @@ class HeadAdapter:
         self._features = features = []
         try:
             yield features
+        except IndexError as error:  # all that PyTorch says on a CPU
+            raise IndexError(
+                f'{error} A label is no class of {type(self).__name__}: check num_classes, reduce_zero_label and '
+                'ignore_index; CheckedLoading in the pipeline names the file'
+            ) from error
         finally:
             self._features = None
 

@@ -8,6 +8,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS as MMSEG_MODELS
 from torch import Tensor
 
+from ...checks import check
 from .adapter import HeadAdapter, classify_maps
 from .factory import adapts, register_refusals, register_sar_heads
 
@@ -24,6 +25,8 @@ class DecodeHeadAdapter(HeadAdapter):
         return self.ignore_index
 
     def num_anchors(self, outputs: int) -> int:
+        valid = f'None or num_classes={self.num_classes}'
+        check(outputs > 1 or self.num_classes <= 2, 'out_channels', outputs, valid)
         return 2 if outputs == 1 else outputs  # a binary head has one output for two classes
 
     def classify(self, anchors: Tensor) -> Tensor:

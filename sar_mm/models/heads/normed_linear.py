@@ -1,12 +1,11 @@
 import math
-from numbers import Real
 
 import torch
 from mmpretrain.models.heads import LinearClsHead
 from mmpretrain.models.heads.margin_head import NormProduct
 from torch import Tensor
 
-from ...checks import check
+from ...checks import check, is_number
 from ...registry import MODELS
 
 
@@ -53,5 +52,5 @@ class NormedLinearClsHead(LinearClsHead):
 
     def __init__(self, num_classes: int, in_channels: int, scale: float = 30.0, init_cfg=None, **kwargs) -> None:
         super().__init__(num_classes, in_channels, init_cfg=init_cfg, **kwargs)
-        check(isinstance(scale, Real) and 0 < scale < math.inf, 'scale', scale, 'a finite number above 0')
+        check(is_number(scale) and 0 < scale < math.inf, 'scale', scale, 'a finite number above 0')
         self.fc = ScaledNormProduct(in_channels, num_classes, scale)

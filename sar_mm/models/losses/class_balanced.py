@@ -2,7 +2,7 @@ from typing import Optional
 
 from torch import Tensor
 
-from ...checks import check
+from ...checks import check_beta
 from ...ops import effective_number_weights
 from ...registry import MODELS
 from .counted import ClassCountLoss
@@ -26,7 +26,7 @@ class ClassBalancedLoss(ClassCountLoss):
 
     def __init__(self, beta: float = 0.9999, **kwargs) -> None:
         super().__init__(**kwargs)
-        check(0 <= beta < 1, 'beta', beta, 'a number in [0, 1)')
+        check_beta(beta)
         self.beta = beta
 
     def weights_for(self, counts: Tensor) -> Optional[Tensor]:

@@ -1,10 +1,11 @@
+import math
 from typing import Optional, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...checks import check, check_weight
+from ...checks import check, check_weight, is_number
 
 
 class ClassCountLoss(nn.Module):
@@ -34,7 +35,8 @@ class ClassCountLoss(nn.Module):
     ) -> None:
         super().__init__()
         check_weight('loss_weight', loss_weight)
-        check('loss' in loss_name, 'loss_name', loss_name, 'a name with `loss` in it')
+        is_loss = isinstance(loss_name, str) and 'loss' in loss_name
+        check(is_loss, 'loss_name', loss_name, 'a name with `loss` in it')
         self.loss_weight = loss_weight
         self.loss_name = loss_name
         # Not in the checkpoint, which stays a stock one: the counts belong to the data.
@@ -54,6 +56,8 @@ class ClassCountLoss(nn.Module):
     @class_weight.setter
     def class_weight(self, value: Optional[Sequence[float]]) -> None:
         if value is not self._given_weight:  # a hook assigns the same list in every step
+            ok = value is None or _are_weights(value)
+            check(ok, 'class_weight', value, 'None or a list of finite numbers of at least 0')
             device = None if self._class_weight is None else self._class_weight.device
             weight = None if value is None else torch.as_tensor(value, dtype=torch.float32, device=device)
             self._given_weight, self._class_weight = value, weight
@@ -64,9 +68,9 @@ class ClassCountLoss(nn.Module):
             self._keep(class_counts)
 
     def _keep(self, class_counts: Sequence[float]) -> None:
-        counts = torch.as_tensor(class_counts, dtype=torch.float64)
-        ok = counts.dim() == 1 and bool((counts >= 0).all()) and bool(counts.sum() > 0)
+        ok = _are_weights(class_counts) and sum(class_counts) > 0
         check(ok, 'class_counts', class_counts, 'one count per class, none negative and not all zero')
+        counts = torch.as_tensor(class_counts, dtype=torch.float64)
         # A class that never occurs would have an infinite margin, weight or adjustment.
         self.class_counts = counts.clamp(min=1).float()
 
@@ -134,6 +138,14 @@ class ClassCountLoss(nn.Module):
         if self.class_counts.device != score.device:
             self.class_counts = self.class_counts.to(score.device)
         return self.class_counts
+
+
+def _are_weights(values: Sequence[float]) -> bool:
+    """Tell whether these are finite numbers of at least 0: a list, an array or a tensor."""
+    if isinstance(values, str) or not hasattr(values, '__len__') or isinstance(values, dict):
+        return False
+    values = values.tolist() if hasattr(values, 'tolist') else list(values)
+    return all(is_number(value) and 0 <= value < math.inf for value in values)
 
 
 def _mean_weight(class_weight: Tensor, target: Tensor, ignore_index: int) -> Tensor:

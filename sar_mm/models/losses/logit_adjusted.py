@@ -1,8 +1,6 @@
-from numbers import Real
-
 from torch import Tensor
 
-from ...checks import check
+from ...checks import check_weight
 from ...registry import MODELS
 from .counted import ClassCountLoss
 
@@ -26,7 +24,7 @@ class LogitAdjustedLoss(ClassCountLoss):
 
     def __init__(self, tau: float = 1.0, **kwargs) -> None:
         super().__init__(**kwargs)
-        check(isinstance(tau, Real) and tau >= 0, 'tau', tau, 'a number of at least 0')
+        check_weight('tau', tau)
         self.tau = tau
 
     def adjust(self, score: Tensor, target: Tensor, counts: Tensor) -> Tensor:

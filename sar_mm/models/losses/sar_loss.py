@@ -1,9 +1,8 @@
-from numbers import Real
 from typing import Dict, Optional
 
 from torch import Tensor, nn
 
-from ...checks import check, check_probability, check_weight
+from ...checks import check, check_flag, check_probability, check_weight, is_number
 from ...ops import anchor_cross_entropy, pull_loss, separation_loss
 from ...registry import MODELS
 
@@ -48,7 +47,9 @@ class SARLoss(nn.Module):
         self.pull_weight = pull_weight
         check_weight('separation_weight', separation_weight)
         margin = separation_margin
-        check(isinstance(margin, Real) and -1 <= margin <= 1, 'separation_margin', margin, 'a number in [-1, 1]')
+        check(is_number(margin) and -1 <= margin <= 1, 'separation_margin', margin, 'a number in [-1, 1]')
+        check_flag('class_balanced', class_balanced)
+        check_flag('sync_valid', sync_valid)
         self.confidence = confidence
         self.class_balanced = class_balanced
         self.separation_weight = separation_weight
@@ -90,7 +91,8 @@ class SARLoss(nn.Module):
         )
         losses = dict(
             loss_anchor=self.anchor_weight * anchor_cross_entropy(logits, self.confidence),
-            loss_pull=self.pull_weight * (pull if gate.dim() else gate * pull),
+            # Filled rather than multiplied: the pull of huge features is infinite, and 0 times that, NaN.
+            loss_pull=self.pull_weight * (pull if gate.dim() else pull.masked_fill(gate == 0, 0.0)),
         )
         if self.separation_weight > 0:
             losses.update(loss_separation=self.separation_weight * separation_loss(embedded, self.separation_margin))

@@ -8,7 +8,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
-from ...checks import check, check_integer, check_weight
+from ...checks import check_choice, check_config, check_flag, check_integer, check_weight
 from ...registry import MODELS
 from ..anchor_head import two_passes
 from .data_preprocessor import SemiDataPreprocessor
@@ -73,11 +73,16 @@ class SemiModel(BaseModel):
         joint_forward: bool = True,
         predict_with: Optional[str] = None,
     ) -> None:
-        check_weight('unsup_weight', unsup_weight)
-        check_integer('warmup_iters', warmup_iters, minimum=0)
-        check(isinstance(joint_forward, bool), 'joint_forward', joint_forward, 'True or False')
+        check_weight('semi.unsup_weight', unsup_weight)
+        check_integer('semi.warmup_iters', warmup_iters, minimum=0)
+        check_flag('semi.joint_forward', joint_forward)
+        if teacher is not None:
+            check_config('semi.teacher', teacher, 'dict(momentum=0.001)')
+        if distribution_alignment is not None:
+            check_config('semi.distribution_alignment', distribution_alignment, 'dict(momentum=0.999)')
         parts = PARTS[:1] if teacher is None else PARTS
-        check(predict_with in (None, *parts), 'predict_with', predict_with, f'None or one of {parts}')
+        if predict_with is not None:
+            check_choice('semi.predict_with', predict_with, parts)
         if student.get('data_preprocessor') is None:
             student = {**student, 'data_preprocessor': data_preprocessor}
         model = MMENGINE_MODELS.build(student)
@@ -239,6 +244,8 @@ def check_options(semi: Optional[dict], model_class: type, own: tuple) -> dict:
     """Return the options in ``semi``; a ValueError for one that there is not."""
     valid = [name for name in signature(SemiModel).parameters if name not in ('student', 'data_preprocessor')]
     valid += own
-    for name in semi or {}:
-        check(name in valid, f'semi of {model_class.__name__}', name, f'of options {sorted(valid)}')
-    return dict(semi or {})
+    semi = {} if semi is None else semi
+    check_config('semi', semi, 'dict(threshold=0.95)')
+    for name in semi:
+        check_choice(f'semi.{name}={semi[name]!r}', name, sorted(valid))
+    return dict(semi)

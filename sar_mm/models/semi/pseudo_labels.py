@@ -6,7 +6,7 @@ import torch
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
-from ...checks import check, check_probability
+from ...checks import check, check_choice, check_probability
 from ...registry import MODELS
 
 TARGETS = ('uniform', 'labelled')
@@ -23,7 +23,7 @@ class FixedThreshold(nn.Module):
 
     def __init__(self, num_classes: int, value: float = 0.95) -> None:
         super().__init__()
-        check_probability('threshold', value, ends=True)
+        check_probability('semi.threshold', value, ends=True)
         self.value = value
 
     def forward(self, probability: Tensor) -> Tensor:
@@ -53,8 +53,8 @@ class SelfAdaptiveThreshold(nn.Module):
     def forward(self, probability: Tensor) -> Tensor:
         """Take the probabilities (N, K, ...) in, and return the threshold of every place, (N, ...)."""
         confidence, label = probability.max(dim=1)
-        self.overall.lerp_(mean_over_processes(confidence.mean()), 1 - self.momentum)
-        self.per_class.lerp_(mean_over_processes(class_mean(probability)), 1 - self.momentum)
+        update_average(self.overall, mean_over_processes(confidence.mean()), self.momentum)
+        update_average(self.per_class, mean_over_processes(class_mean(probability)), self.momentum)
         return (self.overall * self.per_class / self.per_class.max())[label]
 
 
@@ -74,7 +74,7 @@ class DistributionAlignment(nn.Module):
     def __init__(self, num_classes: int, momentum: float = 0.999, target: str = 'uniform') -> None:
         super().__init__()
         check_probability('distribution_alignment.momentum', momentum, ends=True)
-        check(target in TARGETS, 'distribution_alignment.target', target, f'one of {TARGETS}')
+        check_choice('distribution_alignment.target', target, TARGETS)
         self.momentum = momentum
         self.target = target
         self.register_buffer('predicted', torch.full((num_classes,), 1 / num_classes))
@@ -87,14 +87,14 @@ class DistributionAlignment(nn.Module):
             probability: (N, K, ...).
             labels: Of the labelled images, of any shape; what lies outside [0, K) is left out.
         """
-        self.predicted.lerp_(mean_over_processes(class_mean(probability)), 1 - self.momentum)
+        update_average(self.predicted, mean_over_processes(class_mean(probability)), self.momentum)
         if self.target == 'labelled':
             num_classes = len(self.wanted)
             valid = (labels >= 0) & (labels < num_classes)
             counts = probability.new_zeros(num_classes)
             counts.index_add_(0, (labels * valid).flatten(), valid.flatten().to(counts.dtype))
             share = mean_over_processes(counts / counts.sum().clamp(min=1))
-            self.wanted.lerp_(share, 1 - self.momentum)
+            update_average(self.wanted, share, self.momentum)
         scale = self.wanted / self.predicted.clamp(min=1e-6)
         aligned = probability * scale.view(-1, *[1] * (probability.dim() - 2))
         return aligned / aligned.sum(dim=1, keepdim=True)
@@ -115,7 +115,7 @@ class PseudoLabels(nn.Module):
             threshold = dict(type='FixedThreshold', value=threshold)
         check(
             'type' in threshold,
-            'threshold',
+            'semi.threshold',
             threshold,
             "a number, or a config such as dict(type='SelfAdaptiveThreshold')",
         )
@@ -142,6 +142,11 @@ class PseudoLabels(nn.Module):
 def class_mean(probability: Tensor) -> Tensor:
     """Return the mean of probabilities (N, K, ...) over all but the classes, (K,)."""
     return probability.transpose(0, 1).flatten(1).mean(dim=1)
+
+
+def update_average(average: Tensor, value: Tensor, momentum: float) -> None:
+    """Move an average in place; where predictions overflowed it stays as it is, or it would be NaN for good."""
+    average.lerp_(torch.where(value.isfinite().all(), value, average), 1 - momentum)
 
 
 def mean_over_processes(value: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from mmengine.model import ExponentialMovingAverage
 from torch import nn
 
-from ...checks import check, check_probability
+from ...checks import check_flag, check_probability
 from ...registry import MODELS
 
 
@@ -30,7 +30,7 @@ class MeanTeacher(ExponentialMovingAverage):
 
     def __init__(self, model: nn.Module, momentum: float = 0.001, ramp_up: bool = True) -> None:
         check_probability('teacher.momentum', momentum, ends=True)
-        check(isinstance(ramp_up, bool), 'teacher.ramp_up', ramp_up, 'True or False')
+        check_flag('teacher.ramp_up', ramp_up)
         super().__init__(model)
         self.momentum = momentum
         self.ramp_up = ramp_up

@@ -69,9 +69,9 @@ def test_distribution_alignment__of_pixels_sums_to_one():
 @pytest.mark.parametrize(
     ('make', 'message'),
     [
-        (lambda: FixedThreshold(3, 1.5), r'`threshold` to be a number in \[0, 1\], but got 1.5'),
-        (lambda: PseudoLabels(3, 'high', None), r'`threshold` to be a number in \[0, 1\], but got .high'),
-        (lambda: PseudoLabels(3, dict(momentum=0.9), None), r"`threshold` to be a number, or a config .*'Self"),
+        (lambda: FixedThreshold(3, 1.5), r'`semi.threshold` to be a number in \[0, 1\], but got 1.5'),
+        (lambda: PseudoLabels(3, 'high', None), r'`semi.threshold` to be a number in \[0, 1\], but got .high'),
+        (lambda: PseudoLabels(3, dict(momentum=0.9), None), r"`semi.threshold` to be a number, or a config .*'Self"),
         (lambda: SelfAdaptiveThreshold(3, 2), r'`threshold.momentum` to be .* but got 2'),
         (lambda: DistributionAlignment(3, target='flat'), r'`distribution_alignment.target` to be one of .*uniform'),
         (lambda: PseudoLabels(3, 0.9, dict(momentum=-1)), r'`distribution_alignment.momentum` to be .* but got -1'),

@@ -314,14 +314,14 @@ def test_feature_tap__shows_the_features_of_the_part_that_predicts(make_semi):
 @pytest.mark.parametrize(
     ('semi', 'message'),
     [
-        (dict(thresholds=0.9), r"`semi of SemiClassifier` to be of options .*'threshold'.* but got 'thresholds'"),
-        (dict(threshold=95), r'`threshold` to be a number in \[0, 1\], but got 95'),
-        (dict(unsup_weight=-1), r'`unsup_weight` to be .* but got -1'),
-        (dict(warmup_iters=0.5), r'`warmup_iters` to be .* but got 0.5'),
-        (dict(joint_forward='no'), r"`joint_forward` to be True or False, but got 'no'"),
-        (dict(predict_with='teacher'), r"`predict_with` to be None or one of \('student',\), but got 'teacher'"),
+        (dict(thresholds=0.9), r"`semi.thresholds=0.9` .*'threshold'.* got 'thresholds'; did you mean threshold\?"),
+        (dict(threshold=95), r'`semi.threshold` to be a number in \[0, 1\], but got 95'),
+        (dict(unsup_weight=-1), r'`semi.unsup_weight` to be .* but got -1'),
+        (dict(warmup_iters=0.5), r'`semi.warmup_iters` to be .* but got 0.5'),
+        (dict(joint_forward='no'), r"`semi.joint_forward` to be True or False, but got 'no'"),
+        (dict(predict_with='teacher'), r"`semi.predict_with` to be one of \('student',\), but got 'teacher'"),
         (dict(teacher=dict(momentum=3)), r'`teacher.momentum` to be .* but got 3'),
-        (dict(cutmix_prob=0.5), r"`semi of SemiClassifier` .* but got 'cutmix_prob'"),
+        (dict(cutmix_prob=0.5), r"`semi.cutmix_prob=0.5` .* but got 'cutmix_prob'"),
     ],
 )
 def test_options__bad_ones(semi, message, make_semi):
