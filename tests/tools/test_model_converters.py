@@ -9,8 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.config import Config, ConfigDict
 from mmengine.logging import HistoryBuffer
 from mmengine.model import ExponentialMovingAverage
+from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
@@ -81,6 +83,175 @@ def test_to_stock__result_loads_strictly_into_the_stock_model(kind, convert, sav
     stock = make_model(kind, sar=False)
     stock.load_state_dict(checkpoint['state_dict'], strict=True)
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in stock.state_dict().items())
+
+
+NORM = dict(norm_cfg=dict(type='BN'))
+SEGMENTOR = dict(type='EncoderDecoder', train_cfg=dict(), test_cfg=ConfigDict(mode='whole'))
+PYRAMID = dict(in_channels=[8, 16, 32, 64], in_index=[0, 1, 2, 3], channels=8, num_classes=5, **NORM)
+VIT = dict(arch=dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32), img_size=64, patch_size=16)
+MIT = dict(type='MixVisionTransformer', embed_dims=8, num_layers=[1] * 4, num_heads=[1, 2, 4, 8])
+SWIN = dict(type='SwinTransformer', pretrain_img_size=64, embed_dims=8, depths=[2, 1, 1, 1], num_heads=[1, 1, 2, 2])
+MODEL_CONFIGS = dict(
+    segformer=('mmseg', dict(SEGMENTOR, backbone=MIT, decode_head=dict(type='SARSegformerHead', **PYRAMID))),
+    upernet=(
+        'mmseg',
+        dict(
+            SEGMENTOR,
+            backbone=dict(SWIN, window_size=4),
+            decode_head=dict(type='SARUPerHead', **PYRAMID),
+            auxiliary_head=[dict(type='SARFCNHead', in_channels=32, in_index=2, channels=8, num_classes=5, **NORM)],
+        ),
+    ),
+    deit=(
+        'mmpretrain',
+        dict(
+            type='ImageClassifier',
+            backbone=dict(type='DistilledVisionTransformer', **VIT),
+            head=dict(type='SARDeiTClsHead', num_classes=5, in_channels=16),
+        ),
+    ),
+    arcface=(
+        'mmpretrain',
+        dict(
+            type='ImageClassifier',
+            backbone=dict(type='ResNet_CIFAR', depth=18, stem_channels=8, base_channels=8),
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(type='SARArcFaceClsHead', num_classes=5, in_channels=64),
+        ),
+    ),
+)
+
+
+def without_anchors(config):
+    """The stock config of a SAR one."""
+    if isinstance(config, dict):
+        kept = {key: without_anchors(value) for key, value in config.items() if key != 'anchor_head'}
+        if str(kept.get('type')).startswith('SAR'):
+            kept.update(type=kept['type'][len('SAR') :])
+        return ConfigDict(kept) if isinstance(config, ConfigDict) else kept
+    return [without_anchors(each) for each in config] if isinstance(config, list) else config
+
+
+def build(scope, config):
+    pytest.importorskip(f'{scope}.models')
+    with DefaultScope.overwrite_default_scope(scope):
+        return MODELS.build(config)
+
+
+def assert_same_output(stock, model, images):
+    stock.eval(), model.eval()
+    with torch.no_grad():
+        outputs = [each(images) for each in (stock, model)]
+        outputs = [output if isinstance(output, (list, tuple)) else [output] for output in outputs]
+        assert all(map(torch.equal, *outputs)) and len(outputs[0]) == len(outputs[1])
+        for predicted, expected in zip(stock.predict(images), model.predict(images)):
+            assert predicted.keys() == expected.keys() != []
+            for value, other in zip(predicted.values(), expected.values()):
+                assert torch.equal(getattr(value, 'data', value), getattr(other, 'data', other))
+
+
+@pytest.mark.parametrize('kind', ['cls', 'vit', 'seg', 'cascade', *MODEL_CONFIGS])
+def test_to_stock__same_output_bit_for_bit(kind, convert, tmp_path, make_model, make_batch, make_seg_samples):
+    if kind in MODEL_CONFIGS:
+        scope, config = MODEL_CONFIGS[kind]
+        model, stock = build(scope, config), build(scope, without_anchors(config))
+        images = torch.randn(2, 3, 64, 64)
+        samples = make_seg_samples() if scope == 'mmseg' else make_batch('cls')[1][:2]
+    else:
+        model, stock = make_model(kind, sar=True), make_model(kind, sar=False)
+        images, samples = make_batch(kind)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):  # so that weights, statistics and semantic anchors are none that a new model has
+        sum(value for name, value in model.train().loss(images, samples).items() if 'loss' in name).backward()
+        optimizer.step()
+    torch.save(training_checkpoint(model), tmp_path / 'trained.pth')
+    convert('to_stock', tmp_path / 'trained.pth', tmp_path / 'out.pth', *TRUST)
+    stock.load_state_dict(torch.load(tmp_path / 'out.pth', weights_only=True)['state_dict'], strict=True)
+    assert_same_output(stock, model, images)
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'resnet18_1xb64-300iter_digits-lt',
+        pytest.param('fcn_unet_1xb16-400iter_digit-scenes-64x64', marks=pytest.mark.slow),
+    ],
+)
+def test_to_stock__checkpoint_of_a_training_run(name, convert, quickstart, tmp_path):
+    run = quickstart(name)
+    trained = torch.load(run.checkpoint, map_location='cpu', weights_only=False)
+    assert {'optimizer', 'message_hub', 'param_schedulers', 'ema_state_dict'} <= trained.keys()
+    convert('to_stock', run.checkpoint, tmp_path / 'out.pth', *TRUST)
+    converted = torch.load(tmp_path / 'out.pth', weights_only=True)
+    assert converted['meta']['dataset_meta']['classes'] == trained['meta']['dataset_meta']['classes']
+
+    models = []
+    for path, weights in ((run.stock, converted['state_dict']), (run.sar, trained['state_dict'])):
+        config = Config.fromfile(path)
+        models.append(build(config.default_scope, config.model))
+        models[-1].load_state_dict(weights, strict=True)
+    assert_same_output(*models, torch.randn(4, 3, 64, 64))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('part', ['student', 'teacher'])
+def test_to_stock__checkpoint_of_a_semi_supervised_training_run(part, convert, quickstart, tmp_path):
+    run = quickstart('resnet18-fixmatch_1xb20-600iter_digits-40')
+    semi = build('mmpretrain', Config.fromfile(run.sar).model)
+    semi.load_state_dict(torch.load(run.checkpoint, map_location='cpu', weights_only=False)['state_dict'], strict=True)
+    convert('to_stock', run.checkpoint, tmp_path / 'out.pth', '--part', part, *TRUST)
+    stock = build('mmpretrain', Config.fromfile(run.stock).model.classifier)
+    stock.load_state_dict(torch.load(tmp_path / 'out.pth', weights_only=True)['state_dict'], strict=True)
+    assert_same_output(stock, semi.student if part == 'student' else semi.teacher.module, torch.randn(4, 3, 16, 16))
+
+
+@pytest.mark.parametrize('part', ['student', 'teacher'])
+def test_to_stock__segmentor_of_a_semi_supervised_model(part, convert, tmp_path):
+    scope, config = MODEL_CONFIGS['upernet']
+    semi = build(scope, dict(type='SemiSegmentor', segmentor=config, semi=dict(teacher=dict(momentum=0.1))))
+    with torch.no_grad():
+        for parameter in semi.student.parameters():
+            parameter.mul_(1.5)
+    torch.save(training_checkpoint(semi), tmp_path / 'trained.pth')
+    convert('to_stock', tmp_path / 'trained.pth', tmp_path / 'out.pth', '--part', part, *TRUST)
+    stock = build(scope, without_anchors(config))
+    stock.load_state_dict(torch.load(tmp_path / 'out.pth', weights_only=True)['state_dict'], strict=True)
+    assert_same_output(stock, semi.student if part == 'student' else semi.teacher.module, torch.randn(2, 3, 64, 64))
+
+
+def prefixed(name, *, whole='', layer=''):
+    first, rest = name.split('.', 1)
+    return f'{whole}{first}.{layer}{rest}'
+
+
+@pytest.mark.parametrize(
+    'wrapped',
+    [
+        dict(whole='module.'),
+        dict(whole='_orig_mod.'),
+        dict(whole='module._orig_mod.'),
+        dict(whole='_orig_mod.module.'),
+        dict(layer='_orig_mod.'),
+    ],
+    ids=str,
+)
+def test_to_stock__weights_saved_from_within_a_wrapper(wrapped, convert, tmp_path, make_model):
+    model = make_model('cls', sar=True)
+    weights = {prefixed(name, **wrapped): value for name, value in model.state_dict().items()}
+    torch.save(weights, tmp_path / 'wrapped.pth')
+    convert('to_stock', tmp_path / 'wrapped.pth', tmp_path / 'out.pth')
+    found = torch.load(tmp_path / 'out.pth', weights_only=True)['state_dict']
+    expected = make_model('cls', sar=False).state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], model.state_dict()[name]) for name in expected)
+
+
+def test_to_stock__weights_of_compiled_and_parallel_models(convert, tmp_path, make_model):
+    model = torch.compile(make_model('cls', sar=True))
+    torch.save(nn.DataParallel(model).state_dict(), tmp_path / 'wrapped.pth')
+    convert('to_stock', tmp_path / 'wrapped.pth', tmp_path / 'out.pth')
+    weights = torch.load(tmp_path / 'out.pth', weights_only=True)['state_dict']
+    make_model('cls', sar=False).load_state_dict(weights, strict=True)
 
 
 class Semi(nn.Module):

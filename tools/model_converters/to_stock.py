@@ -9,6 +9,7 @@ model, one part is taken, by default the teacher where there is one: ``student.X
 """
 
 import argparse
+import re
 from functools import partial
 from typing import Optional
 
@@ -17,10 +18,13 @@ from sar_mm.engine.cli import usage_errors
 
 # A teacher is mmengine's ExponentialMovingAverage, which holds the averaged model as its `module`.
 PREFIXES = dict(student='student.', teacher='teacher.module.')
+# What DistributedDataParallel and torch.compile put into the names of the model they wrap, where it was saved itself.
+WRAPPERS = re.compile(r'^((module|_orig_mod)\.)+|(?<=\.)_orig_mod\.')
 
 
 def to_stock(weights: Weights, part: Optional[str], keep_anchors: bool) -> Weights:
     """Return the weights of the stock model, or with ``keep_anchors`` of the SAR model, in a checkpoint."""
+    weights = {WRAPPERS.sub('', name): weight for name, weight in weights.items()}
     parts = [each for each, prefix in PREFIXES.items() if any(name.startswith(prefix) for name in weights)]
     is_semi_supervised = 'student' in parts
     if part is not None and not is_semi_supervised:
