@@ -13,15 +13,12 @@ except ModuleNotFoundError as error:
         name='mmengine',
     ) from None
 
-from mmengine.config.utils import MODULE2PACKAGE
-
 # Importing the modules registers them, which is what `custom_imports = dict(imports=['sar_mm'])` is for.
 from . import anchors, datasets, evaluation, models  # noqa: F401
-from .engine import hooks, loops  # noqa: F401
+from .engine import hooks, loops, runner  # noqa: F401
+from .toolboxes import allow_bases
 from .version import __version__
 
-# mmengine asks for a distribution of this name before it reads a `_base_` of 'mmseg::...'; the module's own name is
-# understood whichever distribution provides it.
-MODULE2PACKAGE['mmseg'] = 'mmseg'
+allow_bases()
 
 __all__ = ['__version__']

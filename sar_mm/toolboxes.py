@@ -3,6 +3,10 @@
 import warnings
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Optional, Tuple
+
+from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 
 
 def import_with(toolbox: str, module: str) -> None:
@@ -13,3 +17,19 @@ def import_with(toolbox: str, module: str) -> None:
         import_module(module)
     except (ImportError, RuntimeError, AssertionError) as error:  # AssertionError: a version the toolbox refuses
         warnings.warn(f'{module} is left out because {toolbox} cannot be imported: {error}', stacklevel=2)
+
+
+def allow_bases() -> None:
+    """Let configs have a ``_base_`` of ``'mmseg::...'`` or ``'sar_mm::...'``, however these are installed."""
+    # mmengine looks for a distribution of this name, or else for a module; there are several distributions of mmseg.
+    MODULE2PACKAGE['mmseg'] = 'mmseg'
+    # A module of the folder that is looked for: of an editable distribution, upstream's mmengine does not find it.
+    MODULE2PACKAGE['sar_mm'] = 'sar_mm.version'
+    find = Config._get_cfg_path
+
+    def find_without_own_scope(cfg_path: str, filename: str) -> Tuple[str, Optional[str]]:
+        # A scope would be where all names of the base are looked up: those in ours are the toolbox's.
+        path, scope = find(cfg_path, filename)
+        return path, None if scope == 'sar_mm' else scope
+
+    Config._get_cfg_path = staticmethod(find_without_own_scope)
