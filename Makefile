@@ -4,7 +4,10 @@ BIN := $(VENV)/bin
 DEMO_ARGS ?=
 TEST_ARGS ?=
 
-.PHONY: install demo test test-all lint docs clean
+PYTHONS ?= python3.10 python3.11 python3.12 python3.13
+UPSTREAM := .venv-upstream
+
+.PHONY: install demo test test-all test-faults test-upstream test-matrix $(PYTHONS:%=test-%) lint docs clean
 
 install: $(VENV)/.installed
 
@@ -25,6 +28,28 @@ test: install  ## the tests that take seconds each
 test-all: install  ## the slow ones too, such as a step of every config
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '' $(TEST_ARGS)
 
+test-faults: install  ## kills, damaged files, wrong configs and bad data: writes docs/reliability.md
+	OMP_NUM_THREADS=1 $(BIN)/python docs/reliability.py
+
+test-upstream: $(UPSTREAM)/.installed  ## the tests and the demo on the upstream OpenMMLab packages; compiles mmcv
+	OMP_NUM_THREADS=1 $(UPSTREAM)/bin/python -m pytest $(TEST_ARGS)
+	$(UPSTREAM)/bin/python tools/demo.py $(DEMO_ARGS)
+
+# PyTorch and what compiles mmcv have to be there before mmcv.
+$(UPSTREAM)/.installed: export PIP_CONSTRAINT := $(CURDIR)/requirements/constraints-upstream.txt
+$(UPSTREAM)/.installed: $(wildcard requirements/*.txt) setup.py
+	$(PYTHON) -m venv $(UPSTREAM)
+	$(UPSTREAM)/bin/python -m pip install setuptools wheel ninja psutil torch torchvision
+	$(UPSTREAM)/bin/python -m pip install --no-build-isolation mmcv
+	$(UPSTREAM)/bin/python -m pip install $(foreach name,openmmlab runtime optional tests,-r requirements/$(name).txt)
+	$(UPSTREAM)/bin/python -m pip install --no-deps --no-build-isolation -e .
+	@touch $@
+
+test-matrix: $(PYTHONS:%=test-%)  ## the tests with each Python of PYTHONS and the newest packages; make -j2 runs two at a time
+
+$(PYTHONS:%=test-%): test-%:
+	$(MAKE) test PYTHON=$* VENV=.venv-$*
+
 lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell
 
@@ -33,4 +58,4 @@ docs: install  ## the pictures and tables in docs/ that scripts make
 	$(BIN)/python docs/heads.py
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(UPSTREAM) $(PYTHONS:%=.venv-%) build *.egg-info

@@ -1,5 +1,6 @@
 import importlib.util
 import re
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,16 @@ from sar_mm.registry import MODELS
 DOCS = Path(__file__).parents[1] / 'docs'
 
 
-@pytest.fixture(scope='module')
-def heads():
-    spec = importlib.util.spec_from_file_location('docs_heads', DOCS / 'heads.py')
+def load(name):
+    spec = importlib.util.spec_from_file_location(f'docs_{name}', DOCS / f'{name}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope='module')
+def heads():
+    return load('heads')
 
 
 @pytest.mark.parametrize('toolbox', ['mmseg', 'mmpretrain'])
@@ -37,3 +42,28 @@ def test_heads__a_row_out_of_date_is_found(heads):
     page = (DOCS / 'heads.md').read_text(encoding='utf-8')
     wrong = page.replace('`SARFCNHead`', '`SARFcnHead`', 1)
     assert wrong != page and heads.render(wrong).count('`SARFcnHead`') == 0
+
+
+def test_reliability__page_of_made_up_rows():
+    reliability = load('reliability')
+    config, data, kills = 'test_wrong_configs.py', 'test_bad_data.py', 'test_kills.py'
+    rows = [
+        reliability.Row(kills, 'a', 'passed', dict(fault='a | b', outcome='fine\nas it is', kills=20), ''),
+        reliability.Row(kills, 'b', 'failed', dict(fault='c', kills=3), 'assert 1 == 2'),
+        reliability.Row(kills, 'of the tests', 'passed', {}, ''),
+        reliability.Row(config, 'd', 'passed', dict(fault='e', outcome='/tmp/x-1/y/config.py: ' + 'word ' * 99), ''),
+        reliability.Row(config, 'f', 'skipped', dict(fault='g'), 'Skipped: no toolbox'),
+        reliability.Row(data, 'h', 'passed', dict(fault='i', outcome='ValueError: no image'), ''),
+        reliability.Row(data, 'j', 'passed', dict(fault='k', outcome='trains'), ''),
+        reliability.Row(data, 'l', 'failed', {}, 'AssertionError: no error'),
+    ]
+    page = reliability.render(rows, date(2026, 1, 31))
+    assert reliability.render(rows[::-1], date(2026, 1, 31)) != page  # tests keep their order
+    assert 'kills survived: 20 of 23;' in page and 'the remedy: 1 of 1;' in page
+    assert 'inputs: 3 tried, 1 refused' in page and 'and 1 trained on' in page
+    assert '| a \\| b | fine as it is | passed |' in page
+    assert '| c | assert 1 == 2 | failed |' in page
+    assert '| g | Skipped: no toolbox | skipped |' in page and '| l | AssertionError: no error | failed |' in page
+    assert 'of the tests' not in page and 'on 2026-01-31' in page
+    (long,) = re.findall(r'^\| e \| config\.py: (.*) \| passed \|$', page, re.MULTILINE)
+    assert long.endswith('word ...') and len(long) < reliability.LONGEST
