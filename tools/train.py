@@ -73,13 +73,14 @@ def main() -> None:
         merge_args(cfg, args)
         prepare_launcher(cfg)
         runner = build_runner(cfg)
-        if args.resume is not None:
-            if isinstance(runner, ResumableRunner):
-                checkpoint = runner.choose_checkpoint()
-            else:
-                checkpoint = cfg.load_from or find_latest_checkpoint(runner.work_dir)
-            if checkpoint is not None:
-                check_checkpoint(runner, checkpoint, args.config, to_resume=True)
+        if isinstance(runner, ResumableRunner):
+            checkpoint = runner.choose_checkpoint()
+        elif args.resume is not None:
+            checkpoint = cfg.load_from or find_latest_checkpoint(runner.work_dir)
+        else:
+            checkpoint = None
+        if checkpoint is not None:
+            check_checkpoint(runner, checkpoint, args.config, to_resume=True)
     with usage_errors(cfg), safe_checkpoints():
         check_run(runner)
         runner.train()

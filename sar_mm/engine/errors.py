@@ -205,7 +205,9 @@ def _bad_imports(raised: Raised) -> Optional[str]:
         cause = cause.__cause__ or cause.__context__
     package, _, name = (getattr(cause, 'name', None) or '').rpartition('.')
     folders = getattr(sys.modules.get(package), '__path__', None)
-    hint = did_you_mean(name, [module.name for module in pkgutil.iter_modules(folders)])
+    # What is installed in editable form is not found in any folder, but imported, as the tools import this package.
+    names = [module.name for module in pkgutil.iter_modules(folders)] + list(sys.modules)
+    hint = did_you_mean(name, names)
     return f'custom_imports={given}: {cause}{hint or "; install it, or put its folder on PYTHONPATH"}'
 
 
