@@ -28,6 +28,12 @@ def check_integer(name: str, value: Any, minimum: int) -> None:
     check(is_integer and value >= minimum, name, value, f'an integer of at least {minimum}')
 
 
+def check_seed(value: Any) -> None:
+    """Raise a ValueError unless ``value`` is a seed that torch, NumPy and scikit-learn all take."""
+    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
+    check(is_integer and 0 <= value < 2**32, 'seed', value, 'an integer of at least 0 and below 2 ** 32')
+
+
 def check_probability(name: str, value: Any, ends: bool) -> None:
     """Raise a ValueError unless ``value`` lies in [0, 1] (``ends``) or in (0, 1)."""
     is_inside = is_number(value) and (0 <= value <= 1 if ends else 0 < value < 1)

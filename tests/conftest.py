@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import ConfigDict
+from mmengine.registry import DefaultScope
 
 import sar_mm
 
@@ -66,6 +67,12 @@ def _config(kind, sar, anchor_head, init_cfg):
     if init_cfg is not None:
         model.update(init_cfg=init_cfg)
     return model
+
+
+@pytest.fixture(autouse=True)
+def own_default_scope(monkeypatch):
+    """Undo what a test's Runner leaves behind: the scope in which all later tests would look up their names."""
+    monkeypatch.setattr(DefaultScope, '_instance_dict', DefaultScope._instance_dict.copy())
 
 
 @pytest.fixture(scope='session')

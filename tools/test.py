@@ -42,6 +42,7 @@ def draw_predictions(cfg: Config, show_dir: str) -> None:
         raise UsageError('--show-dir needs a visualization hook in default_hooks of the config')
     if cfg.get('default_scope') == 'mmseg':
         hook.draw = True
+        hook.setdefault('interval', 1)  # upstream counts batches, and draws every 50th
         cfg.visualizer.save_dir = show_dir
     else:
         hook.update(enable=True, out_dir=show_dir)

@@ -3,7 +3,7 @@ from typing import List, Optional
 import torch
 from torch import Tensor
 
-from ..checks import check_ignore_index, check_integer
+from ..checks import check_ignore_index, check_integer, check_seed
 from .feature_statistics import labelled_rows
 
 
@@ -30,7 +30,7 @@ class ClassReservoir:
     def __init__(self, num_classes: int, size: int, seed: int = 0, ignore_index: Optional[int] = None) -> None:
         check_integer('num_classes', num_classes, minimum=1)
         check_integer('size', size, minimum=1)
-        check_integer('seed', seed, minimum=0)
+        check_seed(seed)
         check_ignore_index(ignore_index)
         self.num_classes = num_classes
         self.size = size

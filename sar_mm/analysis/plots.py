@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from ..checks import check, check_integer
+from ..checks import check, check_seed
 
 STYLE = {
     'font.size': 8,
@@ -151,7 +151,7 @@ def plot_tsne(
         ValueError: No model, fewer than three features, or rows, labels and classes that do not belong together.
     """
     _check_models(models)
-    check_integer('seed', seed, minimum=0)
+    check_seed(seed)
     keys = len(names) + 1 if len(names) <= MAX_COLOURS else 0
     height = max(panel_size + 0.3, 0.16 * keys + 0.2)  # the legend may be higher than the panels
     figure = _figure(panel_size * len(models) + 0.5 + CHARACTER * max(map(len, [*names, 'semantic anchor'])), height)

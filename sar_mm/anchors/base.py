@@ -4,7 +4,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from ..checks import check_integer
+from ..checks import check_integer, check_seed
 
 
 class PredefinedAnchors(ABC):
@@ -17,13 +17,13 @@ class PredefinedAnchors(ABC):
         seed: Seed of the generator.
 
     Raises:
-        ValueError: ``dim`` below 1, a negative ``seed``, fewer than two classes.
+        ValueError: ``dim`` below 1, a ``seed`` that is negative or too large, fewer than two classes.
     """
 
     def __init__(self, dim: Optional[int] = None, seed: int = 0) -> None:
         if dim is not None:
             check_integer('dim', dim, minimum=1)
-        check_integer('seed', seed, minimum=0)
+        check_seed(seed)
         self.dim = dim
         self.seed = seed
 

@@ -5,7 +5,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset, force_full_init
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 
-from ..checks import check, check_choice, check_integer, is_number
+from ..checks import check, check_choice, check_integer, check_seed, is_number
 from ..registry import DATASETS
 from .class_counts import check_dataset, count_classes, image_label, image_labels
 from .labelled_images import draw_fraction, draw_per_class, read_indices
@@ -88,7 +88,7 @@ class LabelledSubset:
             check(is_share, 'fraction', fraction, 'a number in (0, 1]')
         if len(given) != 1:
             raise ValueError(f'Expected exactly one of `per_class`, `fraction` and `file`, but got {given or "none"}')
-        check_integer('seed', seed, 0)
+        check_seed(seed)
         self.part = part
         self.per_class = per_class
         self.fraction = fraction

@@ -7,7 +7,7 @@ import numpy as np
 from mmengine.dataset import force_full_init
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 
-from ..checks import check, check_choice, check_integer, is_number
+from ..checks import check, check_choice, check_integer, check_seed, is_number
 from ..registry import DATASETS
 from .class_counts import check_dataset, count_classes, image_label
 from .labelled_images import draw_per_class
@@ -88,7 +88,7 @@ class LongTailedDataset:
             is_order = isinstance(class_order, Sequence) and all(isinstance(label, Integral) for label in class_order)
             is_order = is_order and sorted(class_order) == list(range(len(class_order)))
             check(is_order, 'class_order', class_order, 'a permutation of the class indices 0, ..., K - 1')
-        check_integer('seed', seed, 0)
+        check_seed(seed)
         self.imbalance_factor = imbalance_factor
         self.profile = profile
         self.max_per_class = max_per_class

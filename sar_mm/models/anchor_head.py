@@ -4,7 +4,7 @@ from typing import Callable, Dict, Iterator, List, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_config, check_flag, check_ignore_index, check_integer, check_probability
+from ..checks import check_config, check_flag, check_ignore_index, check_integer, check_probability, check_seed
 from ..ops import anchor_scores, nearest_labels, pairwise_cosine
 from ..registry import ANCHORS, MODELS
 from .projector import AnchorProjector
@@ -64,7 +64,7 @@ class SemanticAnchorHead(nn.Module):
         check_probability('gate', gate, ends=False)
         check_flag('gate_per_class', gate_per_class)
         check_ignore_index(ignore_index)
-        check_integer('seed', seed, minimum=0)
+        check_seed(seed)
         check_config('anchors', anchors, "dict(type='GaussianAnchors')")
         check_config('loss', loss, 'dict(pull_weight=0.1)')
         self.momentum = momentum

@@ -81,7 +81,13 @@ def test_gaussian__draws_from_its_own_generator():
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize(
     ('arguments', 'name'),
-    [(dict(dim=0), 'dim'), (dict(dim=-3), 'dim'), (dict(dim=2.5), 'dim'), (dict(seed=-1), 'seed')],
+    [
+        (dict(dim=0), 'dim'),
+        (dict(dim=-3), 'dim'),
+        (dict(dim=2.5), 'dim'),
+        (dict(seed=-1), 'seed'),
+        (dict(seed=2**32), 'seed'),
+    ],
 )
 def test_anchors__name_a_wrong_argument(kind, arguments, name):
     with pytest.raises(ValueError, match=f'`{name}`.*but got {arguments[name]}'):
