@@ -65,8 +65,12 @@ is what a damaged one is replaced by.
   any two runs do; `randomness = dict(seed=0, deterministic=True)` asks for those that are.
 - A run resumed with another number of processes, another batch size or another config goes on, but as another run.
 - `EpochBasedTrainLoop` goes on at the start of an epoch, so let it save by epochs (`by_epoch=True`).
-- Random numbers that a transform or a sampler keeps in a generator of its own, and iterable data sets, are not seeded
-  anew.
+- With `accumulative_counts`, the gradients of a step that is not done yet are in no checkpoint, as mmengine warns: save
+  where a step ends. What hooks keep to themselves, such as the patience of `EarlyStoppingHook`, starts anew.
+- Random numbers that a transform or a sampler keeps in a generator of its own, iterable data sets, those of built-in
+  types, and indices that are not integers are not seeded anew.
+- In an object store (`default_hooks.checkpoint.out_dir='s3://...'`), the checkpoint that `last_checkpoint` in the work
+  folder names is resumed; damaged ones are not looked for.
 - The toolboxes' own `tools/train.py` give all this with `runner_type = 'ResumableRunner'` in the config. Other runners,
   such as `FlexibleRunner`, give what mmengine does.
 """

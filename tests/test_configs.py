@@ -216,14 +216,6 @@ def test_metafile__names_the_configs_of_its_folder(folder):
     assert str((folder / 'metafile.yml').relative_to(ROOT)) in index
 
 
-def test_model_index__is_valid():
-    """The reader that the toolboxes use for their own."""
-    reader = pytest.importorskip('modelindex.load_model_index')
-    index = reader.load(str(ROOT / 'model-index.yml'))
-    assert index.check(silent=True) == []
-    assert len(index.models) == sum(len(list(folder.glob('sar_*.py'))) for folder in FOLDERS)
-
-
 @pytest.mark.parametrize('folder', FOLDERS, ids=lambda folder: folder.name)
 def test_readme__published_figures_are_the_toolbox_own(folder):
     readme = (folder / 'README.md').read_text()

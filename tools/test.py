@@ -20,7 +20,7 @@ from sar_mm.engine.cli import (
     prepare_launcher,
     usage_errors,
 )
-from sar_mm.engine.safe_checkpoints import safe_checkpoints
+from sar_mm.engine.safe_checkpoints import safe_loading
 
 
 def parse_args() -> argparse.Namespace:
@@ -91,7 +91,7 @@ def main() -> None:
         if args.out:
             save_predictions(runner, cfg, args.out)
         check_checkpoint(runner, args.checkpoint, args.config, to_resume=False)
-    with usage_errors(cfg), safe_checkpoints():
+    with usage_errors(cfg), safe_loading():
         runner.test()
     leave_process_group()
 

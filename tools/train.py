@@ -20,7 +20,7 @@ from sar_mm.engine.cli import (
     usage_errors,
 )
 from sar_mm.engine.runner import ResumableRunner
-from sar_mm.engine.safe_checkpoints import safe_checkpoints
+from sar_mm.engine.safe_checkpoints import safe_loading
 
 
 def parse_args() -> argparse.Namespace:
@@ -81,7 +81,7 @@ def main() -> None:
             checkpoint = None
         if checkpoint is not None:
             check_checkpoint(runner, checkpoint, args.config, to_resume=True)
-    with usage_errors(cfg), safe_checkpoints():
+    with usage_errors(cfg), safe_loading():
         check_run(runner)
         runner.train()
     leave_process_group()

@@ -96,7 +96,7 @@ def check_classes(heads: List[Head], dataset: Any, place: str) -> None:
     Heads of one output, for one class or two, fit both; so do labels that lose their class 0 to ``reduce_zero_label``.
     """
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
-    if not classes:
+    if classes is None or len(classes) == 0:
         return
     number = len(classes)
     allowed = {number, number - 1} if getattr(dataset, 'reduce_zero_label', False) else {number}

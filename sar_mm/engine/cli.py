@@ -8,7 +8,8 @@ import os
 import os.path as osp
 import re
 import sys
-import tempfile
+import time
+import uuid
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Iterator, List, Optional
@@ -23,7 +24,7 @@ from torch import nn
 
 from .errors import UsageError, describe, is_before_training
 from .keys import check_keys
-from .runner import ResumableRunner
+from .runner import ResumableRunner, check_folder
 from .safe_checkpoints import CheckpointError, read_checkpoint
 
 
@@ -91,7 +92,7 @@ def prepare_launcher(cfg: Config) -> None:
         return
     if 'RANK' not in os.environ:
         raise UsageError('--launcher pytorch is for processes started by torchrun: use tools/dist_train.sh CONFIG GPUS')
-    device, restart = get_device(), os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')
+    device, restarts = get_device(), os.environ.get('TORCHELASTIC_MAX_RESTARTS', '0')
     if device == 'cpu':
         options = dict(backend='gloo')
         cfg.model_wrapper_cfg = dict(
@@ -100,7 +101,7 @@ def prepare_launcher(cfg: Config) -> None:
             broadcast_buffers=False,
             find_unused_parameters=cfg.get('find_unused_parameters', False),
         )
-    elif device == 'cuda' and restart != '0':
+    elif device == 'cuda' and restarts != '0':
         options = dict(cfg.get('env_cfg', {}).get('dist_cfg', dict(backend='nccl')))  # what mmengine would take
         if options.get('timeout') is not None:
             options['timeout'] = timedelta(seconds=options['timeout'])
@@ -108,8 +109,32 @@ def prepare_launcher(cfg: Config) -> None:
     else:
         return
     store, rank, world_size = next(torch.distributed.rendezvous('env://'))
-    store = torch.distributed.PrefixStore(f'start_{restart}', store)
+    store = torch.distributed.PrefixStore(_meet(store, rank, world_size), store)
     torch.distributed.init_process_group(store=store, rank=rank, world_size=world_size, **options)
+
+
+def _meet(store: torch.distributed.Store, rank: int, world_size: int) -> str:
+    """Return a name that the processes of this start have in common, and those of no earlier start had.
+
+    torchrun's count of restarts is none: each node counts those that its own processes were the reason for.
+    """
+    own = uuid.uuid4().hex
+    if rank > 0:
+        store.set(f'waiting/{rank}', own)
+        name = store.get(f'name_for/{own}').decode()
+        store.set(f'{name}/has/{rank}', '')
+        return name
+    missing, end = set(range(1, world_size)), time.monotonic() + store.timeout.total_seconds()
+    while missing:
+        for other in sorted(missing):
+            if store.check([f'{own}/has/{other}']):
+                missing.discard(other)
+            elif store.check([f'waiting/{other}']):  # it, or one of an earlier start
+                store.set(f'name_for/{store.get(f"waiting/{other}").decode()}', own)
+        if time.monotonic() > end:
+            raise TimeoutError(f'processes {sorted(missing)} have not come within {store.timeout}')
+        time.sleep(0.01)
+    return own
 
 
 def leave_process_group() -> None:
@@ -133,25 +158,13 @@ def leave_process_group() -> None:
 
 def build_runner(cfg: Config) -> Runner:
     """Build the runner that the config asks for, or a ResumableRunner; what the config gets wrong is a UsageError."""
-    _check_work_dir(cfg.work_dir)
+    check_folder('work_dir', cfg.work_dir)
     if 'model' not in cfg:
         raise UsageError('the config has no `model`: add one, or a `_base_` (spelt so) that has one')
     try:
         return RUNNERS.build(cfg) if 'runner_type' in cfg else ResumableRunner.from_cfg(cfg)
     except (AssertionError, AttributeError, ImportError, KeyError, OSError, TypeError, ValueError) as error:
         raise UsageError(describe(error, cfg)) from error
-
-
-def _check_work_dir(work_dir: str) -> None:
-    """Raise a UsageError unless files can be written to ``work_dir``."""
-    try:
-        os.makedirs(work_dir, exist_ok=True)
-        with tempfile.TemporaryFile(dir=work_dir) as file:
-            file.write(b'0')
-    except OSError as error:
-        raise UsageError(
-            f'work_dir={work_dir!r} cannot be written to: {error.strerror}; name another folder with --work-dir'
-        ) from error
 
 
 @contextmanager
@@ -167,8 +180,8 @@ def usage_errors(cfg: Optional[Config] = None) -> Iterator[None]:
         message = describe(error, cfg)
     else:
         return
-    if os.environ.get('RANK', '0') == '0':  # once, not once per process
-        print(f'\nerror: {message}', file=sys.stderr)
+    rank = os.environ.get('RANK', '0')  # any process may be the only one with an error
+    print(f'\nerror: {message}' if rank == '0' else f'\nerror of rank {rank}: {message}', file=sys.stderr)
     sys.exit(2)
 
 

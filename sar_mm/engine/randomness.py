@@ -3,7 +3,8 @@
 import random
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, Iterator
+from numbers import Integral
+from typing import Any, Callable, Iterator
 
 import numpy as np
 import torch
@@ -24,15 +25,18 @@ def seed_samples(loader: DataLoader, seed: int) -> None:
     """Make what a data set draws for a sample depend on the seed, the process and the sample's place in the run.
 
     Workers draw as the main process does, and a resumed run as the uninterrupted one. Sampler and data set keep their
-    own types, as subclasses, for all who look for them. Iterable data sets, and batch samplers without a ``sampler``,
-    are left alone.
+    own types, as subclasses, for all who look for them. Left alone are iterable data sets, lists and others of built-in
+    types, batch samplers without a ``sampler``, and indices that are not integers.
     """
     sampler = getattr(loader.batch_sampler, 'sampler', None)
     if sampler is None or hasattr(sampler, '_stream') or isinstance(loader.dataset, IterableDataset):
         return
+    try:
+        loader.dataset.__class__ = _seeding(type(loader.dataset))
+    except TypeError:  # a built-in type
+        return
     sampler.__class__ = _counting(type(sampler))
     sampler._stream = (seed, _SAMPLE, get_rank())
-    loader.dataset.__class__ = _seeding(type(loader.dataset))
 
 
 class _Draw(int):
@@ -50,9 +54,10 @@ def _counting(kind: type) -> type:
 
         def __iter__(self) -> Iterator[int]:
             for number, index in enumerate(super().__iter__(), self._skipped):
-                draw = _Draw(index)
-                draw.words = (*self._stream, self._pass, number)
-                yield draw
+                if isinstance(index, Integral):
+                    index = _Draw(index)
+                    index.words = (*self._stream, self._pass, number)
+                yield index
 
         if hasattr(kind, 'set_epoch'):
 
@@ -80,9 +85,18 @@ def _seeding(kind: type) -> type:
             with _seeded(_words(*index.words)):
                 return super().__getitem__(int(index))
 
+        if hasattr(kind, '__getitems__'):
+            __getitems__ = None  # a data loader then takes one by one
+
         def __reduce_ex__(self, protocol: int) -> tuple:
             # Workers that are spawned, not forked, get the data set pickled, which needs a class that can be imported.
-            return _restore, (kind, self.__dict__)
+            seeding = type(self)
+            self.__class__ = kind
+            try:
+                rebuild, arguments, *state = self.__reduce_ex__(protocol)
+            finally:
+                self.__class__ = seeding
+            return (_rebuild, (rebuild, arguments), *state)
 
     return _called_like(kind, SeededDataset)
 
@@ -92,10 +106,9 @@ def _called_like(kind: type, subclass: type) -> type:
     return subclass
 
 
-def _restore(kind: type, state: dict) -> Any:
-    dataset = kind.__new__(kind)
-    dataset.__dict__.update(state)
-    dataset.__class__ = _seeding(kind)
+def _rebuild(rebuild: Callable, arguments: tuple) -> Any:
+    dataset = rebuild(*arguments)
+    dataset.__class__ = _seeding(type(dataset))
     return dataset
 
 

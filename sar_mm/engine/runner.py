@@ -5,10 +5,11 @@ import os
 import os.path as osp
 import re
 import shutil
+import tempfile
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, List, Optional, Union
+from typing import Any, List, Optional, Pattern, Sequence, Union
 
 from mmengine.dist import broadcast, broadcast_object_list, get_world_size, is_main_process
 from mmengine.fileio import LocalBackend, get_file_backend
@@ -20,9 +21,9 @@ from torch.utils.data import DataLoader
 
 from ..registry import RUNNERS
 from .randomness import seed_iteration, seed_samples
-from .safe_checkpoints import CheckpointError, read_checkpoint, safe_checkpoints
+from .safe_checkpoints import CheckpointError, read_checkpoint, safe_checkpoints, unreadable
 
-_NUMBERED = re.compile(r'(?:iter|epoch)_(\d+)\.pth')
+_NAMES = ('iter_{}.pth', 'epoch_{}.pth')
 
 
 @RUNNERS.register_module()
@@ -39,6 +40,8 @@ class ResumableRunner(Runner):
     - A validation that was due right after the checkpoint, and is not in it, is made up for.
     - Checkpoints are read without unpickling what could run code (:func:`.safe_checkpoints`).
 
+    It does not save what mmengine does not: gradients that are still accumulated, and what hooks keep to themselves.
+
     ``tools/train.py`` takes it unless the config has a ``runner_type``. Arguments are mmengine's.
 
     Raises:
@@ -51,6 +54,7 @@ class ResumableRunner(Runner):
     """
 
     _has_chosen = False  # whether it is known which checkpoint to resume
+    _has_read = False  # whether it is known that checkpoints can be resumed
 
     def build_dataloader(
         self, dataloader: Union[DataLoader, dict], seed: Optional[int] = None, diff_rank_seed: bool = False
@@ -84,7 +88,7 @@ class ResumableRunner(Runner):
             chosen = [None]
             if is_main_process():
                 try:
-                    chosen = [find_whole_checkpoint(self.work_dir, self.logger)]
+                    chosen = [self._find_checkpoint()]
                 except CheckpointError as error:  # the others would wait
                     chosen = [error]
             broadcast_object_list(chosen)
@@ -102,6 +106,23 @@ class ResumableRunner(Runner):
             self._randomness_cfg.update(seed=seed)
             self.set_randomness(**self._randomness_cfg)
         return self._load_from
+
+    def _find_checkpoint(self) -> Optional[str]:
+        hooks = [hook for hook in self.hooks if isinstance(hook, CheckpointHook)]
+        named = _read_last_checkpoint(self.work_dir)
+        for hook in hooks:
+            # What lies elsewhere, an object store has whole or not at all.
+            if named and not hook.file_client_args and not _is_local(named, hook.backend_args):
+                if not get_file_backend(named, backend_args=hook.backend_args).isfile(named):
+                    raise CheckpointError(
+                        f'{self.work_dir}/last_checkpoint names {named}, which is not there: remove it to start anew, '
+                        'or name a checkpoint with --resume PATH'
+                    )
+                return named
+        own = osp.basename(self.work_dir.rstrip(osp.sep))  # as CheckpointHook calls its folder in an out_dir
+        folders = [self.work_dir, *(osp.join(hook.out_dir, own) for hook in hooks if hook.out_dir)]
+        names = [hook.filename_tmpl for hook in hooks if hook.filename_tmpl] or _NAMES
+        return find_whole_checkpoint(folders, self.logger, names)
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Call the hooks; around some of them, do what makes a resumed run go on as it would have."""
@@ -154,6 +175,7 @@ class ResumableRunner(Runner):
         temporary, path = osp.join(out_dir, f'.{filename}.tmp'), osp.join(out_dir, filename)
         try:
             save(osp.basename(temporary))
+            self._warn_of_unreadable(temporary)
             _flush(temporary)
             os.replace(temporary, path)
             _flush(out_dir)
@@ -165,6 +187,17 @@ class ResumableRunner(Runner):
                 'make room, and go on with --resume'
             ) from error
 
+    def _warn_of_unreadable(self, path: str) -> None:
+        """Say with the first checkpoint, not after the run was killed, that it holds what is not read again."""
+        if not self._has_read:
+            self._has_read = True
+            names = unreadable(path)
+            if names:
+                self.logger.warning(
+                    f'This run saves {", ".join(names)} in its checkpoints, which PyTorch does not know to be '
+                    'harmless: they are resumed only with TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 in the environment.'
+                )
+
     def _share_buffers(self) -> None:
         """Take the buffers of the main process, which are those in a checkpoint.
 
@@ -175,19 +208,22 @@ class ResumableRunner(Runner):
                 broadcast(buffer)
 
     def _check_space(self) -> None:
-        """Raise a CheckpointError where not even one checkpoint has room."""
-        folders = {hook.out_dir or self.work_dir for hook in self.hooks if isinstance(hook, CheckpointHook)}
+        """Raise a CheckpointError where no checkpoint can be written, or has room."""
         if not is_main_process() or self.iter >= self.max_iters:
             return
         needed = self._checkpoint_size()
-        for folder in folders:
-            if not isinstance(get_file_backend(folder), LocalBackend):
+        for hook in self.hooks:
+            if not isinstance(hook, CheckpointHook) or hook.file_client_args:
                 continue
-            os.makedirs(folder, exist_ok=True)
+            folder = hook.out_dir or self.work_dir
+            if not _is_local(folder, hook.backend_args):
+                continue
+            setting = 'default_hooks.checkpoint.out_dir' if hook.out_dir else 'work_dir'
+            check_folder(setting, folder)
             if shutil.disk_usage(folder).free < needed:
                 raise CheckpointError(
-                    f'work_dir={folder!r} has no room for a checkpoint, which takes at least {_megabytes(needed)}, but '
-                    f'{_free(folder)} are free there: make room, or name another folder with --work-dir'
+                    f'{setting}={folder!r} has no room for a checkpoint, which takes at least {_megabytes(needed)}, '
+                    f'but {_free(folder)} are free there: make room, or {_remedy(setting)}'
                 )
 
     def _checkpoint_size(self) -> int:
@@ -220,14 +256,33 @@ class ResumableRunner(Runner):
             self.val_loop.run()
 
 
-def find_whole_checkpoint(folder: str, logger: logging.Logger) -> Optional[str]:
-    """Return the newest checkpoint of a work folder that is whole, or None where there is none.
+def check_folder(setting: str, folder: str) -> None:
+    """Raise a CheckpointError unless files can be written to the folder of a setting; make it where it is not there."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b'0')
+    except OSError as error:
+        raise CheckpointError(
+            f'{setting}={folder!r} cannot be written to: {error.strerror}; {_remedy(setting)}'
+        ) from error
+
+
+def find_whole_checkpoint(
+    folders: Sequence[str], logger: logging.Logger, names: Sequence[str] = _NAMES
+) -> Optional[str]:
+    """Return the newest checkpoint of a run that is whole, or None where there is none.
+
+    Args:
+        folders: The work folder, and others where its checkpoints may be.
+        logger: For warnings of those that are damaged.
+        names: Of checkpoints, with ``{}`` for the number of the iteration or epoch.
 
     Raises:
         CheckpointError: There are checkpoints, but all are damaged.
     """
     damaged = []
-    for path in _checkpoints(folder):
+    for path in _checkpoints(folders, names):
         if _is_whole(path):
             for other in damaged:
                 logger.warning(f'{other} is damaged and passed over: training goes on from {path}.')
@@ -235,25 +290,46 @@ def find_whole_checkpoint(folder: str, logger: logging.Logger) -> Optional[str]:
         damaged.append(path)
     if damaged:
         raise CheckpointError(
-            f'every checkpoint in {folder} is damaged: {", ".join(damaged)}; remove them to start anew, or name a '
+            f'every checkpoint in {folders[0]} is damaged: {", ".join(damaged)}; remove them to start anew, or name a '
             'checkpoint with --resume PATH'
         )
+    named = _read_last_checkpoint(folders[0])
+    if named:
+        logger.warning(f'{folders[0]}/last_checkpoint names {named}, which is not there.')
     return None
 
 
-def _checkpoints(folder: str) -> List[str]:
+def _checkpoints(folders: Sequence[str], names: Sequence[str]) -> List[str]:
     """Return the checkpoints that there are, the newest first."""
-    try:
-        named = Path(folder, 'last_checkpoint').read_text().strip()
-    except (OSError, UnicodeDecodeError):
-        named = ''
+    named = _read_last_checkpoint(folders[0])
     # A work folder may have been moved since.
-    last = next((path for path in (named, osp.join(folder, osp.basename(named))) if osp.isfile(path)), None)
-    place = osp.dirname(last) if last else folder
-    names = [name for name in os.listdir(place) if _NUMBERED.fullmatch(name)]
-    names.sort(key=lambda name: (osp.getmtime(osp.join(place, name)), int(_NUMBERED.fullmatch(name)[1])), reverse=True)
-    paths = [osp.join(place, name) for name in names]
+    candidates = (named, *(osp.join(folder, osp.basename(named)) for folder in folders))
+    last = next((path for path in candidates if osp.isfile(path)), None)
+    numbered = [re.compile(r'(\d+)'.join(map(re.escape, re.split(r'\{[^}]*\}', name)))) for name in names]
+
+    def age(path: str) -> tuple:
+        return osp.getmtime(path), int(_match(numbered, path)[1])
+
+    places = [osp.dirname(last)] if last else [folder for folder in folders if osp.isdir(folder)]
+    paths = [osp.join(place, name) for place in places for name in os.listdir(place) if _match(numbered, name)]
+    paths.sort(key=age, reverse=True)
     return [last, *(path for path in paths if path != last)] if last else paths
+
+
+def _match(patterns: Sequence[Pattern], path: str) -> Optional[re.Match]:
+    return next(filter(None, (pattern.fullmatch(osp.basename(path)) for pattern in patterns)), None)
+
+
+def _read_last_checkpoint(folder: str) -> str:
+    """Return the path in mmengine's note of its last checkpoint; none where a kill has left it empty."""
+    try:
+        return Path(folder, 'last_checkpoint').read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return ''
+
+
+def _is_local(path: str, backend_args: Optional[dict]) -> bool:
+    return isinstance(get_file_backend(path, backend_args=backend_args), LocalBackend)
 
 
 def _is_whole(path: str) -> bool:
@@ -274,6 +350,10 @@ def _flush(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _remedy(setting: str) -> str:
+    return f'name another folder {"with --work-dir" if setting == "work_dir" else "in the config"}'
 
 
 def _free(folder: str) -> str:

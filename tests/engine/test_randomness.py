@@ -1,3 +1,4 @@
+import copy
 import pickle
 import random
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler, pseudo_collate
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler, Subset
 
 from sar_mm.engine import randomness
 from sar_mm.engine.randomness import seed_iteration, seed_samples
@@ -125,3 +126,56 @@ def test_seed_samples__iterable_data_sets_are_left_alone():
     loader = DataLoader(Endless(), batch_size=2)
     seed_samples(loader, 1)
     assert type(loader.dataset) is Endless and len(list(loader)) == 2
+
+
+class OpenFile(Draws):
+    """What many do whose files cannot be pickled."""
+
+    def __init__(self):
+        self.file = open(__file__)  # noqa: SIM115
+
+    def __getstate__(self):
+        return dict(self.__dict__, file=None)
+
+    def __setstate__(self, state):
+        self.__init__()
+
+
+@pytest.mark.parametrize('copy', [copy.deepcopy, lambda dataset: pickle.loads(pickle.dumps(dataset))])
+def test_seed_samples__a_data_set_says_itself_how_it_is_pickled(copy):
+    dataset = OpenFile()
+    loader = DataLoader(dataset, batch_size=4, sampler=InfiniteSampler(dataset))
+    seed_samples(loader, 1)
+    other = copy(dataset)
+    assert not other.file.closed and type(other) is type(dataset) is not OpenFile
+    index = next(iter(loader.sampler))
+    assert other[index] == dataset[index]
+
+
+def test_seed_samples__parts_of_data_sets():
+    """PyTorch asks a Subset for the samples of a batch at once."""
+
+    def draw():
+        dataset = Subset(Draws(), range(4))
+        loader = DataLoader(dataset, batch_size=2, sampler=SequentialSampler(dataset), collate_fn=pseudo_collate)
+        seed_samples(loader, 1)
+        return batches(loader, 2)
+
+    assert draw() == draw()
+
+
+def test_seed_samples__built_in_types_are_left_alone():
+    loader = DataLoader([3, 4], batch_size=2)
+    seed_samples(loader, 1)
+    assert next(iter(loader)).tolist() == [3, 4] and type(loader.sampler) is SequentialSampler
+
+
+def test_seed_samples__other_indices_are_left_alone():
+    class Sizes(Dataset):
+        def __getitem__(self, index):
+            return index
+
+    loader = DataLoader(Sizes(), batch_size=1, sampler=[(0, 32), (1, 64)], collate_fn=pseudo_collate)
+    loader.batch_sampler.sampler = type('Sampler', (), dict(__iter__=lambda self: iter([(0, 32), (1, 64)])))()
+    seed_samples(loader, 1)
+    assert list(loader) == [[(0,), (32,)], [(1,), (64,)]] or [tuple(*batch) for batch in loader] == [(0, 32), (1, 64)]

@@ -2,11 +2,13 @@ import logging
 import os
 import shutil
 from collections import OrderedDict
+from decimal import Decimal
 
 import pytest
 import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.evaluator import BaseMetric
+from mmengine.fileio import BaseStorageBackend, register_backend
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
@@ -181,7 +183,7 @@ def test_runner__a_checkpoint_that_cannot_be_written_leaves_the_others(make_runn
     with pytest.raises(CheckpointError, match=r'iter_2\.pth cannot be written.*No space left.*MB are free.*--resume'):
         runner.train()
     names = [name for name in os.listdir(runner.work_dir) if 'pth' in name]
-    assert names == ['iter_1.pth'] and find_whole_checkpoint(runner.work_dir, logging.getLogger()).endswith(
+    assert names == ['iter_1.pth'] and find_whole_checkpoint([runner.work_dir], logging.getLogger()).endswith(
         'iter_1.pth'
     )
 
@@ -208,6 +210,93 @@ def test_runner__a_config_in_a_checkpoint_is_not_run(make_runner, tmp_path):
     assert not mark.exists()
 
 
+class Store(BaseStorageBackend):
+    """A store that is no folder, but a dict."""
+
+    objects = {}
+
+    def __init__(self, key):
+        assert key == 1
+
+    def put(self, obj, path):
+        self.objects[path] = obj
+
+    def put_text(self, obj, path):
+        self.objects[path] = obj
+
+    def get(self, path):
+        return self.objects[path]
+
+    def get_text(self, path):
+        return self.objects[path]
+
+    def isfile(self, path):
+        return path in self.objects
+
+    def join_path(self, path, *paths):
+        return '/'.join((path, *paths))
+
+
+@pytest.fixture
+def stored(monkeypatch):
+    register_backend('store', Store, force=True)
+    monkeypatch.setattr(Store, 'objects', {})
+    return dict(interval=1, out_dir='bucket', backend_args=dict(backend='store', key=1))
+
+
+def test_runner__checkpoints_in_an_object_store(make_runner, stored):
+    runner = make_runner(until=2, checkpoint=stored)
+    runner.train()
+    assert sorted(Store.objects) == ['bucket/run/iter_1.pth', 'bucket/run/iter_2.pth']
+    again = make_runner(until=3, checkpoint=stored, resume=True)
+    assert again._find_checkpoint() == 'bucket/run/iter_2.pth'
+    Store.objects.clear()
+    with pytest.raises(CheckpointError, match='last_checkpoint names bucket/run/iter_2.pth, which is not there'):
+        again.choose_checkpoint()
+
+
+@pytest.mark.parametrize('last', [None, '', 'stays'])
+def test_runner__checkpoints_in_another_folder_under_other_names(make_runner, tmp_path, caplog, last):
+    checkpoint = dict(interval=1, out_dir=str(tmp_path / 'out'), filename_tmpl='step-{:04d}.pth')
+    runner = make_runner(until=3, checkpoint=checkpoint)
+    runner.train()
+    note = tmp_path / 'run' / 'last_checkpoint'
+    if last is None:
+        note.unlink()
+    elif not last:
+        note.write_text('')
+    folder = tmp_path / 'out' / 'run'
+    assert make_runner(checkpoint=checkpoint, resume=True).choose_checkpoint() == str(folder / 'step-0003.pth')
+    os.truncate(folder / 'step-0003.pth', 100)
+    assert make_runner(checkpoint=checkpoint, resume=True).choose_checkpoint() == str(folder / 'step-0002.pth')
+
+
+def test_runner__another_folder_that_cannot_be_written_to_is_told_before_training(make_runner, tmp_path):
+    (tmp_path / 'file').write_text('')
+    runner = make_runner(checkpoint=dict(interval=1, out_dir=str(tmp_path / 'file' / 'out')))
+    with pytest.raises(CheckpointError, match="out_dir='.*file/out' cannot be written to: Not a directory"):
+        runner.train()
+    assert runner.iter == 0
+
+
+def test_runner__what_cannot_be_resumed_is_told_with_the_first_checkpoint(make_runner, monkeypatch):
+    runner, warned = make_runner(until=2), []
+    runner.message_hub.update_info('oddity', Decimal(1))
+    monkeypatch.setattr(type(runner.logger), 'warning', lambda self, message, *args: warned.append(message))
+    runner.train()
+    warned = [message for message in warned if 'decimal.Decimal' in message]
+    assert len(warned) == 1 and 'resumed only with TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1' in warned[0]
+
+
+def test_runner__a_note_of_what_is_gone(make_runner, tmp_path, monkeypatch):
+    runner = make_runner(resume=True)
+    (tmp_path / 'run' / 'last_checkpoint').write_text('/mnt/elsewhere/iter_3.pth')
+    warned = []
+    monkeypatch.setattr(runner.logger, 'warning', lambda message, *args: warned.append(message))
+    assert runner.choose_checkpoint() is None
+    assert any('names /mnt/elsewhere/iter_3.pth, which is not there' in message for message in warned)
+
+
 class Checkpoints:
     def __init__(self, folder):
         self.folder = folder
@@ -223,7 +312,7 @@ class Checkpoints:
             file.write(b'\xff' * 8)
 
     def find(self):
-        return find_whole_checkpoint(str(self.folder), logging.getLogger('sar_mm.test'))
+        return find_whole_checkpoint([str(self.folder)], logging.getLogger('sar_mm.test'))
 
 
 @pytest.fixture

@@ -1,14 +1,17 @@
 import os
 import subprocess
 import sys
+from decimal import Decimal
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
+from mmengine.optim import OneCycleLR
 from mmengine.runner import CheckpointLoader
 
-from sar_mm.engine.safe_checkpoints import FORCE, TRUST, CheckpointError, safe_checkpoints
+from sar_mm.engine.safe_checkpoints import FORCE, TRUST, CheckpointError, safe_checkpoints, safe_loading, unreadable
 
 pytestmark = pytest.mark.skipif(
     not hasattr(torch.serialization, 'get_unsafe_globals_in_checkpoint'),
@@ -33,6 +36,16 @@ def test_safe_checkpoints__logs_and_numbers_of_numpy_are_read(load):
     read = load(dict(log=log, score=np.float64(0.5), count=np.int64(3), flag=np.bool_(True), half=np.float16(0.25)))
     assert read['log'].statistics('mean', 2) == 4 and read['log'].current() == 6
     assert (read['score'], read['count'], read['flag'], read['half']) == (0.5, 3, True, 0.25)
+
+
+def test_safe_checkpoints__what_else_configs_bring_about_is_read(load):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    schedule = OneCycleLR(optimizer, eta_max=1, total_steps=5).state_dict()
+    metainfo = dict(groups=ConfigDict(rare=dict(members=[1, 2])), range=range(2, 9), classes=np.array(['a', 'bc']))
+    read = load(dict(metainfo, schedule=schedule, half=np.zeros(2, np.complex64)))
+    assert read['groups'].rare.members == [1, 2] and read['range'] == range(2, 9)
+    assert read['classes'].tolist() == ['a', 'bc']
+    assert read['schedule'] == schedule
 
 
 class Attribute:
@@ -95,3 +108,25 @@ def test_safe_checkpoints__a_trusted_file_is_unpickled(tmp_path):
     )
     subprocess.run([sys.executable, '-c', code], env={**os.environ, TRUST: '1'}, check=True, stderr=subprocess.PIPE)
     assert mark.exists()
+
+
+def test_safe_loading__is_for_checkpoints_only(tmp_path):
+    """What a data set reads by itself is its own business."""
+    path, mark = str(tmp_path / 'run.pth'), tmp_path / 'was-run'
+    torch.save(dict(command=Command(mark)), path)
+    before = CheckpointLoader.load_checkpoint
+    with safe_loading():
+        with pytest.raises(CheckpointError, match='system'):
+            CheckpointLoader.load_checkpoint(path)
+        assert not mark.exists()
+        torch.load(path, weights_only=False)
+        assert mark.exists()
+    assert CheckpointLoader.load_checkpoint == before
+
+
+def test_unreadable__names_what_is_refused(tmp_path):
+    torch.save(dict(log=HistoryBuffer(), range=range(2)), tmp_path / 'good.pth')
+    torch.save(dict(number=Decimal(1), path=tmp_path), tmp_path / 'bad.pth')
+    assert unreadable(str(tmp_path / 'good.pth')) == []
+    names = unreadable(str(tmp_path / 'bad.pth'))
+    assert 'decimal.Decimal' in names and len(names) == 2
