@@ -121,8 +121,8 @@ class ResumableRunner(Runner):
                 return named
         own = osp.basename(self.work_dir.rstrip(osp.sep))  # as CheckpointHook calls its folder in an out_dir
         folders = [self.work_dir, *(osp.join(hook.out_dir, own) for hook in hooks if hook.out_dir)]
-        names = [hook.filename_tmpl for hook in hooks if hook.filename_tmpl] or _NAMES
-        return find_whole_checkpoint(folders, self.logger, names)
+        names = [hook.filename_tmpl for hook in hooks if hook.filename_tmpl]
+        return find_whole_checkpoint(folders, self.logger, [*names, *_NAMES])
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Call the hooks; around some of them, do what makes a resumed run go on as it would have."""
@@ -308,7 +308,7 @@ def _checkpoints(folders: Sequence[str], names: Sequence[str]) -> List[str]:
     numbered = [re.compile(r'(\d+)'.join(map(re.escape, re.split(r'\{[^}]*\}', name)))) for name in names]
 
     def age(path: str) -> tuple:
-        return osp.getmtime(path), int(_match(numbered, path)[1])
+        return osp.getmtime(path), [int(number) for number in _match(numbered, path).groups()]
 
     places = [osp.dirname(last)] if last else [folder for folder in folders if osp.isdir(folder)]
     paths = [osp.join(place, name) for place in places for name in os.listdir(place) if _match(numbered, name)]

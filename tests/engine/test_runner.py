@@ -271,6 +271,14 @@ def test_runner__checkpoints_in_another_folder_under_other_names(make_runner, tm
     assert make_runner(checkpoint=checkpoint, resume=True).choose_checkpoint() == str(folder / 'step-0002.pth')
 
 
+def test_runner__a_single_checkpoint_under_one_name(make_runner, tmp_path):
+    checkpoint = dict(interval=1, filename_tmpl='latest.pth')
+    make_runner(until=2, checkpoint=checkpoint).train()
+    (tmp_path / 'run' / 'last_checkpoint').unlink()
+    path = make_runner(checkpoint=checkpoint, resume=True).choose_checkpoint()
+    assert path == str(tmp_path / 'run' / 'latest.pth')
+
+
 def test_runner__another_folder_that_cannot_be_written_to_is_told_before_training(make_runner, tmp_path):
     (tmp_path / 'file').write_text('')
     runner = make_runner(checkpoint=dict(interval=1, out_dir=str(tmp_path / 'file' / 'out')))
