@@ -5,9 +5,11 @@ import re
 import resource
 import runpy
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections import OrderedDict
 from contextlib import contextmanager
 from itertools import count
@@ -107,8 +109,12 @@ def empty(path):
 
 
 def flip(path):
+    with zipfile.ZipFile(path) as archive:
+        info = max(archive.infolist(), key=lambda info: info.file_size)
     content = bytearray(path.read_bytes())
-    middle = len(content) // 2
+    # Behind the header of the entry, whose last two lengths are those of the name and of the padding.
+    start = info.header_offset + 30 + sum(struct.unpack_from('<HH', content, info.header_offset + 26))
+    middle = start + info.file_size // 2
     content[middle : middle + 16] = bytes(255 - byte for byte in content[middle : middle + 16])
     path.write_bytes(content)
 
@@ -120,7 +126,7 @@ def overwrite(path):
 DAMAGES = dict(
     cut=('the newest is cut in half', cut),
     empty=('the newest has 0 bytes', empty),
-    flipped=('16 bytes are flipped in the middle of the newest', flip),
+    flipped=('16 bytes of the weights are flipped in the newest', flip),
     text=('the newest is a text file', overwrite),
     removed=('the newest is gone, last_checkpoint still names it', Path.unlink),
 )
