@@ -1,6 +1,6 @@
 """Run the tests in tests/faults with the full number of kills, and write docs/reliability.md from what they record.
 
-python docs/reliability.py              # what `make test-faults` does, about an hour on 2 CPU cores
+python docs/reliability.py              # what `make test-faults` does, 20 minutes on 2 CPU cores
 python docs/reliability.py --kills 3    # to try it out
 """
 
