@@ -17,6 +17,11 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
+def is_integer(value: Any) -> bool:
+    """Tell whether ``value`` is an integer; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def check_flag(name: str, value: Any) -> None:
     """Raise a ValueError unless ``value`` is True or False: a string such as 'no' would be true."""
     check(isinstance(value, bool), name, value, 'True or False')
@@ -24,14 +29,12 @@ def check_flag(name: str, value: Any) -> None:
 
 def check_integer(name: str, value: Any, minimum: int) -> None:
     """Raise a ValueError unless ``value`` is an integer of at least ``minimum``."""
-    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
-    check(is_integer and value >= minimum, name, value, f'an integer of at least {minimum}')
+    check(is_integer(value) and value >= minimum, name, value, f'an integer of at least {minimum}')
 
 
 def check_seed(value: Any) -> None:
     """Raise a ValueError unless ``value`` is a seed that torch, NumPy and scikit-learn all take."""
-    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
-    check(is_integer and 0 <= value < 2**32, 'seed', value, 'an integer of at least 0 and below 2 ** 32')
+    check(is_integer(value) and 0 <= value < 2**32, 'seed', value, 'an integer of at least 0 and below 2 ** 32')
 
 
 def check_probability(name: str, value: Any, ends: bool) -> None:
@@ -52,8 +55,7 @@ def check_weight(name: str, value: Any) -> None:
 
 def check_ignore_index(value: Optional[int]) -> None:
     """Raise a ValueError unless ``value`` is an integer or None."""
-    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
-    check(value is None or is_integer, 'ignore_index', value, 'an integer or None')
+    check(value is None or is_integer(value), 'ignore_index', value, 'an integer or None')
 
 
 def check_config(name: str, value: Any, example: str) -> None:
@@ -64,6 +66,11 @@ def check_config(name: str, value: Any, example: str) -> None:
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """Raise a ValueError, with the nearest valid name, unless ``value`` is one of ``choices``."""
     if value not in choices:
-        nearest = difflib.get_close_matches(value, choices, n=1) if isinstance(value, str) else []
-        hint = f'; did you mean {nearest[0]}?' if nearest else ''
+        hint = did_you_mean(value, choices) if isinstance(value, str) else ''
         raise ValueError(f'Expected argument `{name}` to be one of {choices}, but got {value!r}{hint}')
+
+
+def did_you_mean(name: str, valid: Sequence[str], most: int = 1) -> str:
+    """Return a question for the nearest valid names, or nothing where none is near."""
+    nearest = difflib.get_close_matches(name, valid, n=most)
+    return f'; did you mean {" or ".join(nearest)}?' if nearest else ''

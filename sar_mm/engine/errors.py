@@ -10,13 +10,14 @@ import sys
 import traceback
 from importlib.util import find_spec
 from types import FrameType
-from typing import Any, List, NamedTuple, Optional, Sequence
+from typing import Any, List, NamedTuple, Optional
 
 import mmengine.registry
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import OPTIMIZERS, Registry
 
+from ..checks import did_you_mean
 from .places import BUILDERS, Part, dicts, dotted, frames_of, join, known_keys, parts_of, place_of
 
 _HOOK_POINTS = ('before_run', 'before_train')
@@ -81,12 +82,6 @@ def unknown_option(place: str, kind: Any, name: str, value: Any) -> str:
     valid = options_of(kind) if kind is not None else []
     hint = did_you_mean(name, valid) or (f'; its options are {", ".join(valid)}' if valid else '')
     return f'{dotted(place, name)}={short(value)}: {getattr(kind, "__name__", place)} has no option {name}{hint}'
-
-
-def did_you_mean(name: str, valid: Sequence[str], most: int = 1) -> str:
-    """Return a question for the nearest valid names, or nothing where none is near."""
-    nearest = difflib.get_close_matches(name, valid, n=most)
-    return f'; did you mean {" or ".join(nearest)}?' if nearest else ''
 
 
 def short(value: Any) -> str:

@@ -5,7 +5,8 @@ from typing import Any, Dict
 
 from mmengine.config import Config
 
-from .errors import UsageError, did_you_mean, short
+from ..checks import did_you_mean
+from .errors import UsageError, short
 from .places import known_keys, runner_keys
 
 _KEYS_OF = dict(

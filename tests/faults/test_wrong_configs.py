@@ -108,7 +108,7 @@ def message_of(capsys):
 def outcome_of(message, folder):
     """Return a message without what differs from machine to machine."""
     message = re.sub(r' \(raised at .*\)', '', ' '.join(message.split()))
-    message = re.sub(r'/\S*/(?=[\w.-]+\.py)', '', message.replace(f'{folder}/', ''))
+    message = re.sub(r'(?<![\w.-])/\S*/(?=[\w.-]+\.py)', '', message.replace(f'{folder}/', ''))
     return re.sub(r' at 0x[0-9a-f]+', '', message if len(message) <= 300 else f'{message[:297]}...')
 
 

@@ -1,6 +1,7 @@
 """Real checkpoints of the quickstart configs, as their users have them after training."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,24 @@ def run(folder, *command):
         [sys.executable, *map(str, command)], cwd=folder, env=environment, text=True, timeout=300, **pipe
     )
     assert result.returncode == 0, result.stdout[-3000:]
+
+
+@pytest.fixture
+def run_tool(monkeypatch, capsys):
+    """Run a tool, in this process, with a command line; return what it prints."""
+
+    def run_tool(path, *arguments, code=0):
+        monkeypatch.setattr(sys, 'argv', [Path(path).name, *map(str, arguments)])
+        try:
+            runpy.run_path(str(path), run_name='__main__')
+            found = 0
+        except SystemExit as error:
+            found = error.code
+        output = ''.join(capsys.readouterr())
+        assert found == code, output
+        return output
+
+    return run_tool
 
 
 @pytest.fixture(scope='session')

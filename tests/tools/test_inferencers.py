@@ -2,7 +2,6 @@
 
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -24,18 +23,14 @@ SEMI = 'resnet18-fixmatch_1xb20-600iter_digits-40'
 
 
 @pytest.fixture
-def stock_of(quickstart, tmp_path, monkeypatch):
+def stock_of(run_tool, quickstart, tmp_path, monkeypatch):
     """The stock checkpoint of a quickstart run."""
     monkeypatch.setattr(DefaultScope, '_instance_dict', DefaultScope._instance_dict.copy())  # inferencers set one
 
     def convert(name):
         out = tmp_path / f'{name}.pth'
-        command = ['to_stock.py', str(quickstart(name).checkpoint), str(out)]
-        if not hasattr(torch.serialization, 'get_unsafe_globals_in_checkpoint'):
-            command.append('--trust')
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, 'argv', command)
-            runpy.run_path(str(ROOT / 'tools/model_converters/to_stock.py'), run_name='__main__')
+        trust = [] if hasattr(torch.serialization, 'get_unsafe_globals_in_checkpoint') else ['--trust']
+        run_tool(ROOT / 'tools/model_converters/to_stock.py', quickstart(name).checkpoint, out, *trust)
         return str(out)
 
     return convert

@@ -2,8 +2,6 @@
 
 import pickle
 import re
-import runpy
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,21 +21,9 @@ NEW_TORCH = hasattr(torch.serialization, 'get_unsafe_globals_in_checkpoint')
 
 
 @pytest.fixture
-def convert(monkeypatch, capsys):
+def convert(run_tool):
     """Run a converter with a command line; return what it prints."""
-
-    def run(tool, *arguments, code=0):
-        monkeypatch.setattr(sys, 'argv', [f'{tool}.py', *map(str, arguments)])
-        try:
-            runpy.run_path(str(TOOLS / f'{tool}.py'), run_name='__main__')
-            found = 0
-        except SystemExit as error:
-            found = error.code
-        output = ''.join(capsys.readouterr())
-        assert found == code, output
-        return output
-
-    return run
+    return lambda tool, *arguments, code=0: run_tool(TOOLS / f'{tool}.py', *arguments, code=code)
 
 
 def training_checkpoint(model):

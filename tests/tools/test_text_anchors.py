@@ -1,5 +1,6 @@
 """Text anchors with a small encoder in the place of sentence-transformers'."""
 
+import functools
 import re
 import runpy
 import sys
@@ -34,25 +35,13 @@ class Encoder:
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
+def run(run_tool, monkeypatch, tmp_path):
     """Run the tool in an empty folder; return what it prints."""
     module = types.ModuleType('sentence_transformers')
     module.SentenceTransformer = Encoder
     monkeypatch.setitem(sys.modules, 'sentence_transformers', module)
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments, code=0):
-        monkeypatch.setattr(sys, 'argv', ['text_anchors.py', *arguments])
-        try:
-            runpy.run_path(str(SCRIPT), run_name='__main__')
-            found = 0
-        except SystemExit as error:
-            found = error.code
-        output = ''.join(capsys.readouterr())
-        assert found == code, output
-        return output
-
-    return run
+    return functools.partial(run_tool, SCRIPT)
 
 
 @pytest.fixture(scope='module')

@@ -1,7 +1,5 @@
 """Export to ONNX, from the command line to the output of onnxruntime."""
 
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
@@ -39,23 +37,12 @@ model = dict(
 
 
 @pytest.fixture
-def tool(monkeypatch, capsys):
+def tool(run_tool):
     """Run a converter with a command line; return what it prints."""
     for package in ('onnx', 'onnxscript', 'onnxruntime'):
         pytest.importorskip(package)
 
-    def run(name, *arguments, code=0):
-        monkeypatch.setattr(sys, 'argv', [f'{name}.py', *map(str, arguments)])
-        try:
-            runpy.run_path(str(TOOLS / f'{name}.py'), run_name='__main__')
-            found = 0
-        except SystemExit as error:
-            found = error.code
-        output = ''.join(capsys.readouterr())
-        assert found == code, output
-        return output
-
-    return run
+    return lambda name, *arguments, code=0: run_tool(TOOLS / f'{name}.py', *arguments, code=code)
 
 
 def build(path, weights=None):
