@@ -3,7 +3,7 @@
 import difflib
 import math
 from numbers import Integral, Real
-from typing import Any, Optional, Sequence
+from typing import Any, List, Optional, Sequence
 
 
 def check(ok: bool, name: str, value: Any, valid: str) -> None:
@@ -51,6 +51,25 @@ def check_beta(value: Any) -> None:
 def check_weight(name: str, value: Any) -> None:
     """Raise a ValueError unless ``value`` is a finite number of at least 0."""
     check(is_number(value) and 0 <= value < math.inf, name, value, 'a finite number of at least 0')
+
+
+def are_weights(values: Any) -> bool:
+    """Tell whether ``values`` are finite numbers of at least 0: a list, an array or a tensor."""
+    if isinstance(values, (str, dict)) or not hasattr(values, '__len__'):
+        return False
+    values = values.tolist() if hasattr(values, 'tolist') else list(values)
+    return all(is_number(value) and 0 <= value < math.inf for value in values)
+
+
+def check_class_counts(name: str, counts: Any) -> List[float]:
+    """Return the counts of the classes as a list; a ValueError where they are none, such as shares that sum to 1."""
+    valid = (
+        'one count per class, none negative and not all zero, in images or pixels: a number between 0 and 1 is no '
+        'count (multiply shares by the number of all images or pixels)'
+    )
+    check(are_weights(counts) and sum(counts) > 0, name, counts, valid)
+    check(all(count == 0 or count >= 1 for count in counts), name, counts, valid)
+    return counts.tolist() if hasattr(counts, 'tolist') else list(counts)
 
 
 def check_ignore_index(value: Optional[int]) -> None:

@@ -1,7 +1,6 @@
-from numbers import Integral
 from typing import List, Optional, Sequence
 
-from ..checks import check
+from ..checks import check, check_class_counts
 
 
 class CountedClasses:
@@ -11,14 +10,14 @@ class CountedClasses:
         class_counts: Training images or pixels per class; None until they are known.
     """
 
-    def init_class_counts(self, class_counts: Optional[Sequence[int]]) -> None:
+    def init_class_counts(self, class_counts: Optional[Sequence[float]]) -> None:
         """Take the counts of the config, if there are any; they are not overridden later."""
-        self.class_counts: Optional[List[int]] = None
+        self.class_counts: Optional[List[float]] = None
         if class_counts is not None:
             self.set_class_counts(class_counts)
         self.counts_are_given = class_counts is not None
 
-    def set_class_counts(self, counts: Sequence[int]) -> None:
+    def set_class_counts(self, counts: Sequence[float]) -> None:
         """Set the training images or pixels per class, unless the config gives them; ClassCountsHook calls this.
 
         Raises:
@@ -26,10 +25,7 @@ class CountedClasses:
         """
         if getattr(self, 'counts_are_given', False):
             return
-        is_sequence = not isinstance(counts, str) and hasattr(counts, '__len__') and len(counts) > 0
-        valid = is_sequence and all(isinstance(count, Integral) and count >= 0 for count in counts)
-        check(valid and sum(counts) > 0, 'class_counts', counts, 'integers of at least 0, one per class, not all 0')
-        self.class_counts = [int(count) for count in counts]
+        self.class_counts = check_class_counts('class_counts', counts)
         self._check_length()
 
     def _check_length(self) -> None:
@@ -38,7 +34,7 @@ class CountedClasses:
             one_each = f'one count for each of the {len(classes)} classes of the data set'
             check(len(self.class_counts) == len(classes), 'class_counts', self.class_counts, one_each)
 
-    def checked_class_counts(self) -> List[int]:
+    def checked_class_counts(self) -> List[float]:
         """Return the counts.
 
         Raises:

@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor
 
-from ..checks import check_beta
+from ..checks import check_beta, check_class_counts
 
 
 def effective_number_weights(counts: Tensor, beta: float) -> Tensor:
@@ -10,16 +10,17 @@ def effective_number_weights(counts: Tensor, beta: float) -> Tensor:
     Cui et al., CVPR 2019, eq. 2.
 
     Args:
-        counts: n, (K,); a class without samples counts as one.
+        counts: n, (K,), samples and not shares; a class without samples counts as one.
         beta: In [0, 1).
 
     Returns:
         (K,), of the dtype of the counts if that is floating, else float32.
 
     Raises:
-        ValueError: ``beta`` out of its range.
+        ValueError: ``beta`` out of its range, or what are no counts.
     """
     check_beta(beta)
+    check_class_counts('counts', counts)
     # beta^n is near 1 for rare classes: expm1 keeps the digits of the difference.
     log_beta = torch.log(torch.tensor(max(beta, 1e-300), dtype=torch.float64))
     weights = 1 / -torch.expm1(counts.double().clamp(min=1) * log_beta)

@@ -100,6 +100,7 @@ def test_group_iou_metric__without_counts():
         (dict(common=2), r'`common` to be a number in \[0, 1\], but got 2'),
         (dict(common=0.1, rare=0.2), '`rare` to be at most common = 0.1, but got 0.2'),
         (dict(class_counts=[-1]), '`class_counts`'),
+        (dict(class_counts=[0.9, 0.1]), '`class_counts` to be .*multiply shares'),
     ],
 )
 def test_group_iou_metric__wrong_arguments(options, message):

@@ -29,3 +29,8 @@ def test_effective_number_weights__a_class_without_samples_counts_as_one():
 def test_effective_number_weights__wrong_beta(beta):
     with pytest.raises(ValueError, match=r'`beta` to be a number in \[0, 1\), but got'):
         effective_number_weights(torch.tensor([1, 2]), beta)
+
+
+def test_effective_number_weights__shares_are_no_counts():
+    with pytest.raises(ValueError, match='`counts` to be one count per class.*multiply shares'):
+        effective_number_weights(torch.tensor([0.9, 0.1]), 0.99)

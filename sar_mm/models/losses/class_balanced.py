@@ -1,4 +1,4 @@
-from typing import Optional
+from typing import Optional, Sequence
 
 from torch import Tensor
 
@@ -25,11 +25,15 @@ class ClassBalancedLoss(ClassCountLoss):
     """
 
     def __init__(self, beta: float = 0.9999, **kwargs) -> None:
-        super().__init__(**kwargs)
         check_beta(beta)
-        self.beta = beta
+        self.beta = beta  # first: counts that are given are turned into weights at once
+        super().__init__(**kwargs)
+
+    def _keep(self, class_counts: Sequence[float]) -> None:
+        super()._keep(class_counts)
+        self._effective_weight = effective_number_weights(self.class_counts, self.beta)
 
     def weights_for(self, counts: Tensor) -> Optional[Tensor]:
-        weight = effective_number_weights(counts, self.beta)
+        weight = self._placed('_effective_weight', counts.device)
         given = super().weights_for(counts)
         return weight if given is None else weight * given

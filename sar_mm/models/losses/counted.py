@@ -1,11 +1,10 @@
-import math
 from typing import Optional, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...checks import check, check_weight, is_number
+from ...checks import are_weights, check, check_class_counts, check_weight
 
 
 class ClassCountLoss(nn.Module):
@@ -13,7 +12,8 @@ class ClassCountLoss(nn.Module):
 
     It is called as the losses of both toolboxes are, and averages over all samples or pixels, ignored ones included, as
     their cross-entropy does by default. Class weights are scaled to average 1 over the batch's targets, as in PyTorch's
-    weighted mean and the published recipes: weighting changes the balance, not the step size.
+    weighted mean and the published recipes: weighting changes the balance, not the step size. In that average, a target
+    counts by the weight of its sample; label and logits of a sample of weight 0 change nothing.
 
     Args:
         class_counts: Images or pixels of every class, K of them. None: :class:`ClassCountsHook` brings them.
@@ -22,8 +22,8 @@ class ClassCountLoss(nn.Module):
         loss_name: Its name in the log, with ``loss`` in it; used by mmseg.
 
     Raises:
-        ValueError: Counts that are negative, all zero or not as many as the classes, no counts at the first step, a
-            negative weight.
+        ValueError: Counts that are negative, shares, all zero or not as many as the classes, no counts at the first
+            step, a negative weight.
     """
 
     def __init__(
@@ -39,9 +39,10 @@ class ClassCountLoss(nn.Module):
         check(is_loss, 'loss_name', loss_name, 'a name with `loss` in it')
         self.loss_weight = loss_weight
         self.loss_name = loss_name
-        # Not in the checkpoint, which stays a stock one: the counts belong to the data.
-        self.register_buffer('class_counts', None, persistent=False)
-        self.register_buffer('_class_weight', None, persistent=False)
+        # Not buffers: what a hook sets after the model is built would shift the pairs of buffers that a moving average
+        # of the model is made of, and a checkpoint would not be a stock one.
+        self.class_counts: Optional[Tensor] = None
+        self._class_weight: Optional[Tensor] = None
         self._given_weight: Optional[Sequence[float]] = None
         self.class_weight = class_weight
         self.has_own_counts = class_counts is not None
@@ -56,11 +57,10 @@ class ClassCountLoss(nn.Module):
     @class_weight.setter
     def class_weight(self, value: Optional[Sequence[float]]) -> None:
         if value is not self._given_weight:  # a hook assigns the same list in every step
-            ok = value is None or _are_weights(value)
+            ok = value is None or are_weights(value)
             check(ok, 'class_weight', value, 'None or a list of finite numbers of at least 0')
-            device = None if self._class_weight is None else self._class_weight.device
-            weight = None if value is None else torch.as_tensor(value, dtype=torch.float32, device=device)
-            self._given_weight, self._class_weight = value, weight
+            self._given_weight = value
+            self._class_weight = None if value is None else torch.as_tensor(value, dtype=torch.float32)
 
     def set_class_counts(self, class_counts: Sequence[float]) -> None:
         """Take the counts of the training data; counts given in the config stay."""
@@ -68,9 +68,7 @@ class ClassCountLoss(nn.Module):
             self._keep(class_counts)
 
     def _keep(self, class_counts: Sequence[float]) -> None:
-        ok = _are_weights(class_counts) and sum(class_counts) > 0
-        check(ok, 'class_counts', class_counts, 'one count per class, none negative and not all zero')
-        counts = torch.as_tensor(class_counts, dtype=torch.float64)
+        counts = torch.tensor(check_class_counts('class_counts', class_counts), dtype=torch.float64)
         # A class that never occurs would have an infinite margin, weight or adjustment.
         self.class_counts = counts.clamp(min=1).float()
 
@@ -96,7 +94,11 @@ class ClassCountLoss(nn.Module):
         check(reduction_override is None, 'reduction_override', reduction_override, 'None')
         counts = self._counts_for(score)
         is_soft = target.is_floating_point()
-        target = target.float() if is_soft else target
+        if is_soft:
+            target = target.float()
+        elif weight is not None:
+            # Times 0 would do, but for a label that is no class, which the cross-entropy refuses.
+            target = target.masked_fill(weight == 0, ignore_index)
         class_weight = self.weights_for(counts)
         loss = F.cross_entropy(
             self.adjust(score.float(), target, counts),
@@ -106,7 +108,7 @@ class ClassCountLoss(nn.Module):
             **({} if is_soft else dict(ignore_index=ignore_index)),
         )
         if class_weight is not None:
-            loss = loss / _mean_weight(class_weight, target, ignore_index)
+            loss = loss / _mean_weight(class_weight, target, weight, ignore_index)
         if weight is not None:
             loss = loss * weight
         return self.loss_weight * (loss.mean() if avg_factor is None else loss.sum() / avg_factor)
@@ -120,9 +122,7 @@ class ClassCountLoss(nn.Module):
         if self._class_weight is None:
             return None
         check(len(self._class_weight) == len(counts), 'class_weight', self._given_weight, f'{len(counts)} weights')
-        if self._class_weight.device != counts.device:
-            self._class_weight = self._class_weight.to(counts.device)
-        return self._class_weight
+        return self._placed('_class_weight', counts.device)
 
     def _counts_for(self, score: Tensor) -> Tensor:
         name = type(self).__name__
@@ -135,24 +135,25 @@ class ClassCountLoss(nn.Module):
             raise ValueError(
                 f'{name} has counts of {len(self.class_counts)} classes, but the head gives {score.shape[1]} logits'
             )
-        if self.class_counts.device != score.device:
-            self.class_counts = self.class_counts.to(score.device)
-        return self.class_counts
+        return self._placed('class_counts', score.device)
+
+    def _placed(self, name: str, device: torch.device) -> Tensor:
+        """Return a tensor of this loss on a device, and keep it there: the next step need not copy it."""
+        value = getattr(self, name)
+        if value.device != device:
+            value = value.to(device)
+            setattr(self, name, value)
+        return value
 
 
-def _are_weights(values: Sequence[float]) -> bool:
-    """Tell whether these are finite numbers of at least 0: a list, an array or a tensor."""
-    if isinstance(values, str) or not hasattr(values, '__len__') or isinstance(values, dict):
-        return False
-    values = values.tolist() if hasattr(values, 'tolist') else list(values)
-    return all(is_number(value) and 0 <= value < math.inf for value in values)
-
-
-def _mean_weight(class_weight: Tensor, target: Tensor, ignore_index: int) -> Tensor:
-    """Return the mean weight of the targets that count, a scalar; 1 where there are none."""
+def _mean_weight(class_weight: Tensor, target: Tensor, weight: Optional[Tensor], ignore_index: int) -> Tensor:
+    """Return the mean class weight of the targets that count, by their samples' weights: a scalar; 1 without any."""
     if target.is_floating_point():
-        total, number = (target @ class_weight).sum(), target.sum()
+        of_target, share = (target * class_weight).sum(dim=1), target.sum(dim=1)  # no matmul: autocast would round
     else:
         valid = target != ignore_index
-        total, number = (class_weight[target * valid] * valid).sum(), valid.sum()
-    return torch.where(total > 0, total / number.clamp(min=1), torch.ones_like(total))
+        of_target, share = class_weight[target * valid] * valid, valid.float()
+    if weight is not None:
+        of_target, share = of_target * weight, share * weight
+    total, number = of_target.sum(), share.sum()
+    return torch.where(total > 0, total / number.clamp(min=torch.finfo(number.dtype).tiny), torch.ones_like(total))

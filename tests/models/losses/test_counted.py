@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -156,10 +157,19 @@ def test_losses__counts_from_the_data(name):
         loss(score, target)
 
 
-@pytest.mark.parametrize('counts', [[], [0, 0], [-1, 3], [[1, 2]], [float('nan'), 1]])
-def test_losses__wrong_counts(counts):
-    with pytest.raises(ValueError, match='`class_counts` to be one count per class'):
-        LogitAdjustedLoss(class_counts=counts)
+@pytest.mark.parametrize('counts', [[], [0, 0], [-1, 3], [[1, 2]], [float('nan'), 1], [0.9, 0.1], [0, 1, 0.5]])
+@pytest.mark.parametrize('name', KINDS)
+def test_losses__wrong_counts(name, counts):
+    for refused in (lambda: make(name, class_counts=counts), lambda: make(name).set_class_counts(counts)):
+        with pytest.raises(ValueError, match='`class_counts` to be one count per class.*multiply shares'):
+            refused()
+
+
+@pytest.mark.parametrize(
+    'counts', [(500, 60, 7, 0), [500.0, 60.0, 7.0, 0.0], np.array([500, 60, 7, 0.0]), torch.tensor([500, 60, 7, 0])]
+)
+def test_losses__counts_of_any_type(counts):
+    assert LogitAdjustedLoss(class_counts=counts).class_counts.tolist() == [500, 60, 7, 1]
 
 
 def test_losses__wrong_arguments():
