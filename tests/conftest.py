@@ -146,6 +146,17 @@ def make_batch(make_seg_samples):
 
 
 @pytest.fixture(scope='session')
+def layout():
+    """Names and shapes of the parameters and buffers of a module, in the order in which averaged models pair them."""
+
+    def of(module):
+        tensors = [*module.named_parameters(), *module.named_buffers()]
+        return [(name, tuple(tensor.shape)) for name, tensor in tensors] + list(module.state_dict())
+
+    return of
+
+
+@pytest.fixture(scope='session')
 def sar_heads():
     """The SAR heads of a model, whatever its kind."""
 

@@ -149,6 +149,15 @@ def test_matrix__loss_backward_predict(name, added_keys, open_all):
 
 
 @pytest.mark.parametrize('name', OPTIONS)
+def test_matrix__parameters_and_buffers_stay(name, layout, open_all):
+    head = build(name, sar=True).train()
+    before = layout(head)
+    losses = head.loss(features(name), samples_of(name))
+    sum(value for key, value in losses.items() if 'loss' in key).backward()
+    assert layout(head) == before
+
+
+@pytest.mark.parametrize('name', OPTIONS)
 def test_matrix__construction_leaves_stock_weights_and_the_random_state(name):
     heads, states = [], []
     for sar in (False, True):

@@ -188,6 +188,15 @@ def test_matrix__loss_backward_predict(name, make_seg_samples, added_keys):
     assert torch.equal(*predictions)
 
 
+@pytest.mark.parametrize('name', OPTIONS)
+def test_matrix__parameters_and_buffers_stay(name, make_seg_samples, layout):
+    head = build(name, sar=True).train()
+    before = layout(head)
+    losses = head.loss(*features(name), make_seg_samples(edges=True), TRAIN_CFG)
+    sum(value.mean() for key, value in losses.items() if 'loss' in key).backward()
+    assert layout(head) == before
+
+
 @pytest.mark.parametrize('name', [name for name in OPTIONS if name != 'PointHead'])
 def test_matrix__pull_is_that_of_the_classifiers_input(name, make_seg_samples, open_gate):
     head = build(name, sar=True).train()

@@ -1,6 +1,7 @@
 """What the losses that know the class counts share, and each against its formula."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -217,3 +218,19 @@ def test_losses__in_the_toolboxes_heads(make_seg_samples):
     torch.testing.assert_close(
         losses['loss_la'], F.cross_entropy(logits, labels, ignore_index=255, reduction='none').mean()
     )
+
+
+@pytest.mark.skipif(not hasattr(torch, 'compile') or sys.platform != 'linux', reason='needs torch.compile')
+@pytest.mark.parametrize('name', KINDS)
+def test_losses__compile_to_one_graph(name):
+    score, target = draw()
+    loss = make(name, class_counts=COUNTS, class_weight=[1.0, 2.0, 3.0, 4.0])
+    torch._dynamo.reset()
+    compiled = torch.compile(loss, backend='eager', fullgraph=True)
+    weight = torch.arange(9) % 3
+    torch.testing.assert_close(compiled(score, target, weight=weight), loss(score, target, weight=weight))
+    before = loss(score, target)
+    loss.class_weight = [4.0, 3.0, 2.0, 1.0]  # as deferred re-weighting does
+    torch.testing.assert_close(compiled(score, target), loss(score, target))
+    assert loss(score, target) != before
+    torch._dynamo.reset()
