@@ -1,6 +1,8 @@
 """Every shipped config: read, compared with the stock one, built, and trained for one step on random data."""
 
+import copy
 import re
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -8,20 +10,26 @@ import torch
 import yaml
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import DefaultOptimWrapperConstructor, build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import BaseDataElement
 
 import sar_mm  # noqa: F401
+from sar_mm.models.projector import AnchorProjector
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
 FOLDERS = sorted({path.parent for path in CONFIGS if path.parents[1].name in ('segmentation', 'classification')})
 
 
+@lru_cache(maxsize=None)
+def read_once(path):
+    return Config.fromfile(path)
+
+
 def read(path):
     try:
-        return Config.fromfile(path)
+        return copy.deepcopy(read_once(path))
     except ModuleNotFoundError as error:  # one of the toolboxes
         pytest.skip(str(error))
 
@@ -92,6 +100,10 @@ def test_config__differs_from_stock_in_head_types_only(path):
     sar = read(path).to_dict()
     assert sar.pop('custom_imports')['imports'] == ['sar_mm']
     stock.pop('custom_imports', None)
+    keys = sar.get('optim_wrapper', {}).get('paramwise_cfg', {}).get('custom_keys', {})
+    if 'head' in keys:  # see test_config__projector_is_trained_as_outside_of_the_head
+        keys.pop('anchor_head')
+        stock['optim_wrapper']['paramwise_cfg']['custom_keys'].pop('anchor_head', None)
     changed = differences(without_scope(sar), without_scope(stock))
     assert len(changed) >= 1
     assert all(place.endswith('head.type') and new == f'SAR{old}' for place, new, old in changed)
@@ -101,6 +113,58 @@ def without_scope(node):
     if isinstance(node, dict):
         return {key: without_scope(value) for key, value in node.items() if key != '_scope_'}
     return [without_scope(value) for value in node] if isinstance(node, (list, tuple)) else node
+
+
+@pytest.mark.parametrize('path', [p for p in CONFIGS if p.name.startswith('sar_')], ids=lambda path: path.stem)
+def test_config__projector_is_trained_as_outside_of_the_head(path):
+    """As in the authors' code, where it is the segmentor's: what a config says of heads is not meant for it."""
+    optim_wrapper = read(path).optim_wrapper
+    paramwise_cfg = optim_wrapper.get('paramwise_cfg')
+    if paramwise_cfg is None:
+        return
+    assert optim_wrapper.get('constructor') is None  # else this is not the one that the config asks for
+    constructor = DefaultOptimWrapperConstructor(dict(optimizer=optim_wrapper.optimizer), paramwise_cfg)
+    groups = {}
+    for place in ('projector', 'decode_head.anchor_head.projector', 'head.anchor_head.projector'):
+        module = model = torch.nn.Module()
+        for name in place.split('.')[:-1]:
+            module.add_module(name, torch.nn.Module())
+            module = getattr(module, name)
+        module.projector = AnchorProjector(4, 4, seed=0)
+        options = constructor(model).optimizer.param_groups
+        groups[place] = [(group['lr'], group['weight_decay']) for group in options]
+    reference = groups.pop('projector')
+    assert len(reference) == 11 and all(lr == optim_wrapper.optimizer.lr for lr, _ in reference)
+    assert all(found == reference for found in groups.values())
+
+
+@pytest.mark.parametrize(
+    'path',
+    [p for p in CONFIGS if re.search('resnet32|wrn28', p.stem) and 'crt' not in p.stem],
+    ids=lambda path: path.stem,
+)
+def test_config__weights_start_as_published(path):
+    """kaiming_normal_ of all layers in Cao et al.'s code, fan out and Glorot's for the classifier in FixMatch's."""
+    cfg = read(path)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        torch.manual_seed(0)
+        student = cfg.model.get('classifier', cfg.model)
+        backbone, head = (MODELS.build(student[part]) for part in ('backbone', 'head'))
+    backbone.init_weights()
+    head.init_weights()
+    is_wide = 'wrn28' in path.stem
+    for name, module in backbone.named_modules():
+        if isinstance(module, torch.nn.Conv2d):
+            fan = module.kernel_size[0] ** 2 * (module.out_channels if is_wide else module.in_channels)
+            assert module.weight.std().item() == pytest.approx((2 / fan) ** 0.5, rel=0.15), name
+    weight = head.fc.weight
+    if 'Normed' in student.head.type:
+        torch.testing.assert_close(weight.norm(dim=1), torch.ones(len(weight)))
+    else:
+        num_classes, channels = weight.shape
+        variance = 2 / (num_classes + channels) if is_wide else 2 / channels
+        assert weight.std().item() == pytest.approx(variance**0.5, rel=0.1)
+        assert not head.fc.bias.any()
 
 
 # ----- What they train

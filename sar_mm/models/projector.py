@@ -12,17 +12,22 @@ class AnchorLinear(nn.Module):
     projector to zero, and drawing its weights would shift the random numbers of the layers after it.
     """
 
-    def __init__(self, in_features: int, out_features: int, bias: bool) -> None:
+    def __init__(self, in_features: int, out_features: int, bias: bool, generator: torch.Generator) -> None:
         super().__init__()
-        bound = 1 / math.sqrt(in_features)
-        self.weight = nn.Parameter(torch.empty(out_features, in_features, device='cpu').uniform_(-bound, bound))
+        bound = 1 / math.sqrt(in_features)  # as nn.Linear
+
+        def draw(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(*shape, device='cpu').uniform_(-bound, bound, generator=generator))
+
+        self.weight = draw(out_features, in_features)
         if bias:
-            self.bias = nn.Parameter(torch.empty(out_features, device='cpu').uniform_(-bound, bound))
+            self.bias = draw(out_features)
         else:
             self.register_parameter('bias', None)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+        # Predefined anchors stay float32 where the model is of another dtype.
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
 
 
 class AnchorNorm(nn.InstanceNorm1d):
@@ -43,7 +48,8 @@ class AnchorProjector(nn.Sequential):
     """The projector g that embeds predefined anchors, (K, D) -> (K, C), among the features.
 
     Linear-BN-ReLU, Linear-BN-ReLU, Linear(no bias)-BN-ReLU. Its weights come from a seed and leave the global random
-    state as it was.
+    state as it was. The first two layers start as ``nn.Linear`` does, the last one as the authors' ConvModule: normal,
+    with a standard deviation of sqrt(2 / C).
 
     Args:
         dim: D, the anchor dimension.
@@ -52,10 +58,11 @@ class AnchorProjector(nn.Sequential):
     """
 
     def __init__(self, dim: int, channels: int, seed: int) -> None:
-        with torch.random.fork_rng(devices=[]):
-            # Not torch.manual_seed(), which would reseed the accelerators as well.
-            torch.random.default_generator.manual_seed(seed)
-            layers = []
-            for in_features, bias in ((dim, True), (channels, True), (channels, False)):
-                layers += [AnchorLinear(in_features, channels, bias), AnchorNorm(channels), nn.ReLU(inplace=True)]
+        generator = torch.Generator(device='cpu').manual_seed(seed)
+        layers = []
+        for in_features, bias in ((dim, True), (channels, True), (channels, False)):
+            linear = AnchorLinear(in_features, channels, bias, generator)
+            layers += [linear, AnchorNorm(channels), nn.ReLU(inplace=True)]
         super().__init__(*layers)
+        with torch.no_grad():
+            linear.weight.normal_(0, math.sqrt(2 / channels), generator=generator)

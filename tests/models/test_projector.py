@@ -60,22 +60,33 @@ def test_projector__follows_its_seed_alone():
         assert (other[name] - state[name]).abs().max() > 1e-3
 
 
-def test_projector__starts_like_linear_and_norm():
+def test_projector__starts_as_the_authors_layers():
     projector = AnchorProjector(64, 100, seed=0)
-    for index, in_features in ((0, 64), (3, 100), (6, 100)):
+    for index, in_features in ((0, 64), (3, 100)):  # torch's nn.Linear
+        for parameter in (projector[index].weight, projector[index].bias):
+            assert parameter.abs().max() <= in_features**-0.5
         weight = projector[index].weight
         assert weight.shape == (100, in_features)
-        assert weight.abs().max() <= in_features**-0.5
         # Uniform over (-b, b): standard deviation b / sqrt(3).
         assert weight.std().item() == pytest.approx((3 * in_features) ** -0.5, rel=0.03)
-        assert torch.equal(projector[index + 1].weight, torch.ones(100))
-        assert torch.equal(projector[index + 1].bias, torch.zeros(100))
+    weight = projector[6].weight  # mmcv's ConvModule: kaiming_normal_ with fan_out, C for a 1x1 convolution
+    assert weight.shape == (100, 100)
+    assert weight.std().item() == pytest.approx((2 / 100) ** 0.5, rel=0.03)
+    assert weight.mean().item() == pytest.approx(0, abs=0.005)
+    shares = [(weight.abs() < k * (2 / 100) ** 0.5).float().mean().item() for k in (1, 2)]
+    assert shares == pytest.approx([0.683, 0.954], abs=0.02)  # as in a normal distribution
+    for index in (1, 4, 7):
+        assert torch.equal(projector[index].weight, torch.ones(100))
+        assert torch.equal(projector[index].bias, torch.zeros(100))
     assert projector[0].bias is not None and projector[3].bias is not None and projector[6].bias is None
 
 
-def test_projector__leaves_the_global_random_state():
+def test_projector__leaves_the_global_random_state(monkeypatch):
     torch.manual_seed(5)
     state = torch.get_rng_state()
+    for name in ('seed', 'manual_seed', 'set_rng_state'):  # nor does it set the state aside: threads share it
+        monkeypatch.setattr(torch.random, name, None)
+        monkeypatch.setattr(torch, name, None)
     projector = AnchorProjector(5, 4, seed=3)
     projector(torch.zeros(3, 5))
     assert torch.equal(torch.get_rng_state(), state)

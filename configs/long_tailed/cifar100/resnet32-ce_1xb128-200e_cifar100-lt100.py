@@ -5,6 +5,12 @@ model = dict(
     type='ImageClassifier',
     backbone=dict(type='CIFARResNet', depth=32),
     neck=dict(type='GlobalAveragePooling'),
-    head=dict(type='LinearClsHead', num_classes=100, in_channels=64, loss=dict(type='CrossEntropyLoss')),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=100,
+        in_channels=64,
+        loss=dict(type='CrossEntropyLoss'),
+        init_cfg=dict(type='Kaiming', layer='Linear', mode='fan_in'),  # as in the code of the paper
+    ),
 )
 custom_hooks = [dict(type='ClassCountsHook')]

@@ -8,5 +8,11 @@ model = dict(
     ),
     backbone=dict(type='WideResNet', depth=28, widen_factor=2),
     neck=dict(type='GlobalAveragePooling'),
-    head=dict(type='LinearClsHead', num_classes=10, in_channels=128, loss=dict(type='CrossEntropyLoss')),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=10,
+        in_channels=128,
+        loss=dict(type='CrossEntropyLoss'),
+        init_cfg=dict(type='Xavier', layer='Linear', distribution='normal'),  # as in FixMatch's code
+    ),
 )

@@ -24,9 +24,11 @@ val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
 max_iters = 105000  # 80 times the unlabelled images
-# "head" is in the names of the heads, with "student." before them or not.
+# "head" is in the names of the heads, with "student." before them or not. Semantic anchors, where a config adds them,
+# have a projector inside the head, whose rate is that of the backbone.
 optim_wrapper = dict(
-    optimizer=dict(lr=0.001, weight_decay=1e-4), paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=10)))
+    optimizer=dict(lr=0.001, weight_decay=1e-4),
+    paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=10), anchor_head=dict(lr_mult=1))),
 )
 param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0, begin=0, end=max_iters, by_epoch=False)]
 train_cfg = dict(max_iters=max_iters, val_interval=5000)

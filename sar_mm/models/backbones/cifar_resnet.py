@@ -49,7 +49,9 @@ class CIFARResNet(BaseModule):
         frozen_stages: -1 freezes nothing, 0 the stem, i the stem and the first i stages: no gradients, and batch
             normalisation in evaluation mode.
         norm_eval: Keep all batch normalisation in evaluation mode.
-        init_cfg: Initialisation of the weights, mmengine's.
+        init_cfg: Initialisation of the weights, mmengine's. The default is that of Cao et al. (NeurIPS 2019) and of
+            many long-tailed papers since: Kaiming with ``fan_in``, which they take for the classifier, too; a head
+            needs the ``init_cfg`` of the example for that.
 
     Raises:
         ValueError: An argument that is not as above.
@@ -60,7 +62,11 @@ class CIFARResNet(BaseModule):
             type='ImageClassifier',
             backbone=dict(type='CIFARResNet', depth=32),
             neck=dict(type='GlobalAveragePooling'),
-            head=dict(type='SARLinearClsHead', num_classes=10, in_channels=64))
+            head=dict(
+                type='SARLinearClsHead',
+                num_classes=10,
+                in_channels=64,
+                init_cfg=dict(type='Kaiming', layer='Linear', mode='fan_in')))
     """
 
     def __init__(
@@ -72,7 +78,7 @@ class CIFARResNet(BaseModule):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         init_cfg: Optional[Union[dict, List[dict]]] = [
-            dict(type='Kaiming', layer='Conv2d'),
+            dict(type='Kaiming', layer='Conv2d', mode='fan_in'),
             dict(type='Constant', val=1, layer='BatchNorm2d'),
         ],
     ) -> None:

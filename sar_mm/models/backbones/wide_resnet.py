@@ -67,7 +67,9 @@ class WideResNet(BaseModule):
         drop_rate: Dropout between the convolutions of a block, section 2.4 of the paper.
         bn_momentum: Weight of a batch in the running statistics; 0.001 is a decay of 0.999 in TensorFlow. The
             statistics take some 5 / ``bn_momentum`` steps to arrive: use 0.1 for a schedule shorter than that.
-        init_cfg: Initialisation of the weights, mmengine's.
+        init_cfg: Initialisation of the weights, mmengine's. The default is that of FixMatch's code: normal with a
+            variance of 2 / ``fan_out``. Its classifier starts with Glorot's variance and no bias; a head needs the
+            ``init_cfg`` of the example for that.
 
     Raises:
         ValueError: An argument that is not as above.
@@ -78,7 +80,11 @@ class WideResNet(BaseModule):
             type='ImageClassifier',
             backbone=dict(type='WideResNet', depth=28, widen_factor=2),
             neck=dict(type='GlobalAveragePooling'),
-            head=dict(type='SARLinearClsHead', num_classes=10, in_channels=128))
+            head=dict(
+                type='SARLinearClsHead',
+                num_classes=10,
+                in_channels=128,
+                init_cfg=dict(type='Xavier', layer='Linear', distribution='normal')))
     """
 
     def __init__(
@@ -89,7 +95,7 @@ class WideResNet(BaseModule):
         drop_rate: float = 0.0,
         bn_momentum: float = 0.001,
         init_cfg: Optional[Union[dict, List[dict]]] = [
-            dict(type='Kaiming', layer='Conv2d'),
+            dict(type='Kaiming', layer='Conv2d', mode='fan_out'),
             dict(type='Constant', val=1, layer='BatchNorm2d'),
         ],
     ) -> None:

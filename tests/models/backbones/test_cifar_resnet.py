@@ -95,7 +95,7 @@ def test_cifar_resnet__initial_weights_are_kaiming():
     model.init_weights()
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
-            std = (2 / (9 * module.out_channels)) ** 0.5
+            std = (2 / (9 * module.in_channels)) ** 0.5  # fan in, as in the code of Cao et al.
             assert module.weight.std().item() == pytest.approx(std, rel=0.15), name
         if isinstance(module, nn.BatchNorm2d):
             assert (module.weight == 1).all() and (module.bias == 0).all()

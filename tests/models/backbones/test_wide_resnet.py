@@ -102,7 +102,7 @@ def test_wide_resnet__initial_weights_are_kaiming():
     model.init_weights()
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
-            std = (2 / (module.kernel_size[0] ** 2 * module.out_channels)) ** 0.5
+            std = (2 / (module.kernel_size[0] ** 2 * module.out_channels)) ** 0.5  # fan out, as in FixMatch's code
             assert module.weight.std().item() == pytest.approx(std, rel=0.15), name
         if isinstance(module, nn.BatchNorm2d):
             assert (module.weight == 1).all() and (module.bias == 0).all()
