@@ -72,6 +72,16 @@ def check_class_counts(name: str, counts: Any) -> List[float]:
     return counts.tolist() if hasattr(counts, 'tolist') else list(counts)
 
 
+def check_loss_of_one_output(place: str, loss: Any) -> None:
+    """Raise a ValueError for a loss that cannot train a segmentation head of ``out_channels=1``."""
+    is_softmax = getattr(loss, 'use_sigmoid', True) is False and not getattr(loss, 'use_mask', False)
+    valid = 'True where out_channels=1: the softmax of one output is always 1'
+    check(not is_softmax, f'{place}.use_sigmoid', False, valid)
+    weight = getattr(loss, 'class_weight', None)
+    count = len(weight) if hasattr(weight, '__len__') else 1
+    check(count == 1, f'{place}.class_weight', weight, 'None or one number where out_channels=1')
+
+
 def check_ignore_index(value: Optional[int]) -> None:
     """Raise a ValueError unless ``value`` is an integer or None."""
     check(value is None or is_integer(value), 'ignore_index', value, 'an integer or None')

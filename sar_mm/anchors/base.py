@@ -18,6 +18,7 @@ class PredefinedAnchors(ABC):
 
     Raises:
         ValueError: ``dim`` below 1, a ``seed`` that is negative or too large, fewer than two classes.
+        TypeError: A subclass generates no floating-point tensor.
     """
 
     def __init__(self, dim: Optional[int] = None, seed: int = 0) -> None:
@@ -32,11 +33,23 @@ class PredefinedAnchors(ABC):
         check_integer('channels', channels, minimum=1)
         # The device is named because a model may be built under a default device that has another generator.
         generator = torch.Generator(device='cpu').manual_seed(self.seed)
-        return self.generate(num_classes, self.dim or channels, generator).float()
+        anchors = self.generate(num_classes, self.dim or channels, generator)
+        return _checked(anchors, num_classes, f'{type(self).__name__}.generate()').to('cpu', torch.float32)
 
     @abstractmethod
     def generate(self, num_classes: int, dim: int, generator: torch.Generator) -> Tensor:
-        """Return the anchors, (num_classes, dim)."""
+        """Return the anchors, a floating-point tensor (num_classes, dim); D may differ from ``dim``."""
+
+
+def _checked(anchors: Tensor, num_classes: int, name: str) -> Tensor:
+    if not isinstance(anchors, Tensor) or not anchors.is_floating_point():
+        found = anchors.dtype if isinstance(anchors, Tensor) else type(anchors).__name__
+        raise TypeError(f'Expected {name} to return a floating-point tensor ({num_classes}, D), but got {found}')
+    if anchors.dim() != 2 or len(anchors) != num_classes or anchors.shape[1] == 0:
+        raise ValueError(f'Expected {name} to return the shape ({num_classes}, D), but got {tuple(anchors.shape)}')
+    if not anchors.detach().isfinite().all():
+        raise ValueError(f'Expected {name} to return finite numbers, but got NaN or infinite ones')
+    return anchors.detach()
 
 
 def random_orthonormal(rows: int, columns: int, generator: torch.Generator) -> Tensor:

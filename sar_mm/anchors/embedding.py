@@ -14,14 +14,15 @@ from .base import PredefinedAnchors
 class EmbeddingAnchors(PredefinedAnchors):
     """Anchors read from a file, row k for class k; text embeddings of the class names, for instance.
 
-    Files are read without unpickling anything.
+    Files are read without unpickling anything, and when the anchors are made only: to test or export a model, whose
+    checkpoint has its anchors, the file may be missing.
 
     Args:
         path: A ``.npy`` or ``.safetensors`` file with a floating-point matrix (K, D).
         key: Name of the tensor in a ``.safetensors`` file; needed when it holds several.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: There is no such file when the anchors are made.
         ValueError: The file is of another kind, holds pickled objects, or its matrix is not (K, D) and finite.
 
     Example::
@@ -34,11 +35,13 @@ class EmbeddingAnchors(PredefinedAnchors):
         suffix = Path(path).suffix if isinstance(path, (str, Path)) else None
         check(suffix in ('.npy', '.safetensors'), 'path', path, 'a .npy or .safetensors file')
         self.path = Path(path)
-        if not self.path.is_file():
-            raise FileNotFoundError(f'Expected argument `path` to be an existing file, but got {str(path)!r}')
         self.key = key
 
     def generate(self, num_classes: int, dim: int, generator: torch.Generator) -> Tensor:
+        if not self.path.is_file():
+            raise FileNotFoundError(
+                f'Expected argument `path` to be an existing file of predefined anchors, but got {str(self.path)!r}'
+            )
         array = self._read()
         is_matrix = array.is_floating_point() and array.dim() == 2 and array.shape[0] == num_classes and array.numel()
         check(

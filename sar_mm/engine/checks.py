@@ -10,6 +10,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.nn import SyncBatchNorm
 
+from ..checks import check_loss_of_one_output
 from .errors import UsageError, unknown_option
 
 # Heads whose classes are not those of the data: edges made of them, and depth.
@@ -42,6 +43,7 @@ def check_run(runner: Runner) -> None:
     while is_model_wrapper(model):
         model = model.module
     check_load_from(runner)
+    check_anchor_files(runner, model)
     check_sync_bn(model)
     heads = list(classifying_heads(model))
     loops = dict(train_dataloader=runner.train_loop, val_dataloader=runner.val_loop)
@@ -60,6 +62,31 @@ def check_load_from(runner: Runner) -> None:
     path = runner._load_from
     if isinstance(path, str) and '://' not in path and not osp.isfile(path):
         raise UsageError(f'load_from={path!r}: there is no such checkpoint; name another one, or None')
+
+
+def check_anchor_files(runner: Runner, model: nn.Module) -> None:
+    """Raise a UsageError where predefined anchors are those of a missing file, and no checkpoint is loaded."""
+    for name, module in model.named_modules():
+        missing = getattr(module, 'missing_file', None)
+        if missing is not None and not runner._resume and runner._load_from is None:
+            raise UsageError(f'model.{name}.anchors: {missing}')
+
+
+def check_resumed_anchors(model: nn.Module, checkpoint: dict) -> None:
+    """Raise a UsageError where a run is resumed with predefined anchors that are not those of its checkpoint."""
+    while is_model_wrapper(model):
+        model = model.module
+    weights = checkpoint.get('state_dict', {})
+    for name, module in model.named_modules():
+        anchors = weights.get(f'{name}.anchors')
+        if anchors is None or not hasattr(module, 'compare_anchors'):
+            continue
+        difference = module.compare_anchors(anchors)
+        if difference is not None:
+            raise UsageError(
+                f'model.{name}.anchors: {difference}. A run is resumed with its own: set those of the checkpoint, or '
+                'start a new run from its weights with load_from, which lets S start anew'
+            )
 
 
 def check_sync_bn(model: nn.Module) -> None:
@@ -116,6 +143,11 @@ def check_class_weights(heads: List[Head]) -> None:
     for head in heads:
         own = head.module.num_classes
         for place, loss in _losses(head):
+            if getattr(head.module, 'out_channels', own) == 1:
+                try:
+                    check_loss_of_one_output(place, loss)
+                except ValueError as error:
+                    raise UsageError(str(error)) from error
             for option in ('class_counts', 'class_weight'):
                 values = getattr(loss, option, None)
                 if hasattr(values, '__len__') and len(values) not in (own, getattr(head.module, 'out_channels', own)):

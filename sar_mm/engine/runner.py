@@ -20,6 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..registry import RUNNERS
+from .checks import check_resumed_anchors
 from .randomness import seed_iteration, seed_samples
 from .safe_checkpoints import CheckpointError, read_checkpoint, safe_checkpoints, unreadable
 
@@ -130,6 +131,8 @@ class ResumableRunner(Runner):
             self._check_space()
         elif fn_name == 'before_train_iter':
             seed_iteration(self.seed, self.iter)
+        elif fn_name == 'after_load_checkpoint' and self._resume:
+            check_resumed_anchors(self.model, kwargs['checkpoint'])
         elif fn_name == 'after_val_epoch':  # before CheckpointHook saves once more for the best score
             self.message_hub.update_info('evaluated_at', self.iter)
         super().call_hook(fn_name, **kwargs)

@@ -1,7 +1,9 @@
+import warnings
 from contextlib import contextmanager
-from typing import Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch
+from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
 from ..checks import check_config, check_flag, check_ignore_index, check_integer, check_probability, check_seed
@@ -31,6 +33,9 @@ class SemanticAnchorHead(nn.Module):
             many classes one stubborn anchor would switch off all.
         ignore_index: Label that is not pulled. None: none but those outside [0, K).
         seed: Seed of the projector's weights. Not the anchors' default: the same random stream should not make both.
+
+    The buffers are float32 whatever the dtype of the model is: ``anchors`` P, (K, D), ``semantic_anchors`` S, (K, C),
+    and ``initialized``, (K,), 1 for the classes whose S has started.
 
     Raises:
         ValueError: An argument out of its range, an unknown kind of anchors, anchors that do not fit K or D.
@@ -72,13 +77,20 @@ class SemanticAnchorHead(nn.Module):
         self.gate_per_class = gate_per_class
         self.ignore_index = ignore_index
         self.loss_module = MODELS.build({'type': 'SARLoss', **loss})
-        self.register_buffer('anchors', ANCHORS.build({'type': 'GaussianAnchors', **anchors})(num_classes, channels))
-        self.projector = AnchorProjector(self.anchors.shape[1], channels, seed)
+        self.anchors_config = {'type': 'GaussianAnchors', **anchors}
+        self.missing_file: Optional[str] = None
+        make_anchors = ANCHORS.build(self.anchors_config)
+        try:
+            predefined = make_anchors(num_classes, channels)
+        except FileNotFoundError as error:
+            # To test, export or resume a model needs no file: its checkpoint has the anchors, and says what D is.
+            predefined, self.missing_file = torch.zeros(num_classes, channels, dtype=torch.float32), str(error)
+        self.register_buffer('anchors', predefined)
+        self.projector = AnchorProjector(predefined.shape[1], channels, seed)
         self._first_pass: Optional[List[_Pulled]] = None
-        self.register_buffer('semantic_anchors', torch.zeros(num_classes, channels, device='cpu'))
-        self.register_buffer(
-            'initialized', torch.zeros(num_classes if gate_per_class else (), dtype=torch.bool, device='cpu')
-        )
+        float32 = dict(dtype=torch.float32, device='cpu')
+        self.register_buffer('semantic_anchors', torch.zeros(num_classes, channels, **float32))
+        self.register_buffer('initialized', torch.zeros(num_classes, **float32))
 
     def loss(
         self,
@@ -88,6 +100,8 @@ class SemanticAnchorHead(nn.Module):
         weight: Optional[Tensor] = None,
     ) -> Dict[str, Tensor]:
         """Advance the anchors by one training step and return its losses.
+
+        In evaluation mode, or without gradients, the losses are those of the same step, but no buffer changes.
 
         Args:
             feature: (N, C), (N, C, P) or (N, C, H, W), the task classifier's input before its dropout, of any floating
@@ -103,7 +117,12 @@ class SemanticAnchorHead(nn.Module):
             class), ``anchor_gate`` (1.0 where the gate is open; of gates per class, the share that is), ``anchor_cos``
             and ``anchor_cos_mean`` (largest and mean pairwise cosine of the semantic anchors). Nothing for the first
             of :func:`two_passes`.
+
+        Raises:
+            FileNotFoundError: The predefined anchors are those of a file that is not there, and no checkpoint had them.
         """
+        if self.missing_file is not None:
+            raise FileNotFoundError(self.missing_file)
         if self._first_pass is not None:
             if not self._first_pass:
                 self._first_pass.append((feature, target, weight))
@@ -116,7 +135,9 @@ class SemanticAnchorHead(nn.Module):
             is_open = right & (probability > self.gate)
             if not self.gate_per_class:
                 is_open = is_open.all()
-            semantic_anchors = self._average(embedded.detach(), is_open)
+            # A loss that is computed for validation changes nothing.
+            keep = self.training and torch.is_grad_enabled()
+            semantic_anchors = self._average(embedded.detach(), is_open, keep)
             if feature.dim() == 4 and target.dim() == 3:
                 target = nearest_labels(target, feature.shape[2:])
             gate = is_open.float()
@@ -134,15 +155,71 @@ class SemanticAnchorHead(nn.Module):
         return losses
 
     @torch.no_grad()
-    def _average(self, embedded: Tensor, is_open: Tensor) -> Tensor:
-        """Return the semantic anchors after this step, and keep them."""
-        momentum = self.momentum * self.initialized.view(-1, 1).to(embedded.dtype)
-        average = torch.lerp(embedded, self.semantic_anchors, momentum)
+    def _average(self, embedded: Tensor, is_open: Tensor, keep: bool) -> Tensor:
+        """Return the semantic anchors after this step, and ``keep`` them or not."""
+        started = self.initialized > 0
+        # A model that is averaged since before its anchors started, buffers included, has both averaged alike.
+        current = self.semantic_anchors / torch.where(started, self.initialized, 1.0).view(-1, 1)
+        average = torch.lerp(embedded.float(), current, self.momentum * started.float().view(-1, 1))
         # A new tensor for the loss: the buffer may change again before the backward pass.
-        average = torch.where(is_open.view(-1, 1), average, self.semantic_anchors)
-        self.semantic_anchors.copy_(average)
-        self.initialized.logical_or_(is_open)
+        average = torch.where(is_open.view(-1, 1), average, current)
+        if keep:
+            self.semantic_anchors.copy_(average)
+            self.initialized.copy_((started | is_open).float())
         return average
+
+    def compare_anchors(self, anchors: Tensor) -> Optional[str]:
+        """Return None where these predefined anchors, of a checkpoint, are those of the config, else what differs.
+
+        They differ by more than a rounding to half precision: in their kind, seed, file, number or dimension.
+        """
+        if self.missing_file is not None or anchors.is_meta or self.anchors.is_meta:
+            return None
+        own, given = self.anchors.cpu(), anchors.detach().cpu().float()
+        if own.shape == given.shape and torch.allclose(own, given, rtol=1e-2, atol=1e-3):
+            return None
+        options = ', '.join(f'{name}={value!r}' for name, value in self.anchors_config.items())
+        return (
+            f'the predefined anchors of the config, dict({options}), {_describe(own)}, are not those of the '
+            f'checkpoint, {_describe(given)}'
+        )
+
+    def _load_from_state_dict(self, state_dict: Dict[str, Any], prefix: str, *args) -> None:
+        """Load the buffers that are only right together: S with its predefined anchors, ``initialized`` with S."""
+        names = [prefix + name for name in ('anchors', 'semantic_anchors', 'initialized')]
+        anchors, average, started = (state_dict.get(name) for name in names)
+        is_anew = started is not None and (average is None or average.shape != self.semantic_anchors.shape)
+        if anchors is not None and self.missing_file is not None and len(anchors) == len(self.anchors):
+            self._take_dim(anchors)
+        elif anchors is not None:
+            difference = self.compare_anchors(anchors)
+            if difference is not None:
+                warnings.warn(f'{difference}: those of the config are used, and S starts anew', stacklevel=2)
+                state_dict[names[0]], is_anew = self.anchors, True
+        if is_anew:
+            state_dict[names[2]] = torch.zeros_like(self.initialized)
+        elif started is not None:  # one flag for all where the gate was one for all, in checkpoints of 0.1.0
+            state_dict[names[2]] = started.float().expand(self.initialized.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _take_dim(self, anchors: Tensor) -> None:
+        """Take D from the anchors of a checkpoint, in place of those of a file that is not there."""
+        if anchors.shape != self.anchors.shape:
+            first = self.projector[0].weight
+            first.data = first.data.new_zeros(len(first), anchors.shape[1])
+            self.anchors = self.anchors.new_zeros(anchors.shape)
+            if get_world_size() > 1:  # DDP knows the parameters by the sizes that they were built with
+                return
+        self.missing_file = None
+
+    def _apply(self, fn: Callable, *args, **kwargs) -> 'SemanticAnchorHead':
+        """Keep the buffers float32 where the model's dtype changes: in half precision, steps of 0.001 round to none."""
+        before = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, *args, **kwargs)
+        for name, buffer in self.named_buffers(recurse=False):
+            if buffer.dtype != torch.float32:
+                setattr(self, name, before[name].to(buffer.device))
+        return self
 
     def extra_repr(self) -> str:
         num_classes, channels = self.semantic_anchors.shape
@@ -150,6 +227,10 @@ class SemanticAnchorHead(nn.Module):
             f'num_classes={num_classes}, channels={channels}, dim={self.anchors.shape[1]}, '
             f'momentum={self.momentum}, gate={self.gate}, ignore_index={self.ignore_index}'
         )
+
+
+def _describe(anchors: Tensor) -> str:
+    return f'{tuple(anchors.shape)} with a mean cosine of {pairwise_cosine(anchors)[1].item():.3f}'
 
 
 @contextmanager

@@ -117,6 +117,7 @@ def test_embedding__refuses_another_suffix(tmp_path, name):
 
 
 @pytest.mark.parametrize('name', ['names.npy', 'names.safetensors'])
-def test_embedding__names_a_missing_file(tmp_path, name):
+def test_embedding__names_a_missing_file_when_the_anchors_are_made(tmp_path, name):
+    anchors = EmbeddingAnchors(tmp_path / name)
     with pytest.raises(FileNotFoundError, match='`path`.*' + name):
-        EmbeddingAnchors(tmp_path / name)
+        anchors(3, 4)

@@ -130,4 +130,4 @@ def test_amp__a_step_skipped_for_overflow_moves_the_anchors_alone(kind, make_mod
     assert wrapper.loss_scaler.get_scale() < 2.0**60
     assert all(torch.equal(value, start[name]) for name, value in model.named_parameters())
     for head in sar_heads(model):
-        assert head.anchor_head.semantic_anchors.isfinite().all() and head.anchor_head.initialized
+        assert head.anchor_head.semantic_anchors.isfinite().all() and head.anchor_head.initialized.all()

@@ -157,7 +157,7 @@ def test_anchor_head__equals_a_naive_reference_over_training(kind, options):
         # Rounding grows while the upset classifier learns again with a rate of 0.3.
         tolerance = 1e-4 if step < 15 else 1e-2
         assert torch.allclose(head.semantic_anchors.double(), reference.semantic, atol=tolerance), step
-        assert head.initialized.item() is reference.initialized
+        assert bool(head.initialized.all()) is reference.initialized
         for optimizer, found in zip(optimizers, (losses, expected)):
             optimizer.zero_grad()
             (found['loss_anchor'] + found['loss_pull']).backward()
@@ -176,10 +176,10 @@ def test_anchor_head__averages_while_the_gate_is_open():
     feature, target = make_batch('classification')
     embedded = head.projector(head.anchors).detach()
     head.loss(feature, target, closed)
-    assert torch.equal(head.semantic_anchors, torch.zeros(K, C)) and not head.initialized
+    assert torch.equal(head.semantic_anchors, torch.zeros(K, C)) and not head.initialized.any()
 
     head.loss(feature, target, opened)
-    assert torch.equal(head.semantic_anchors, embedded) and head.initialized
+    assert torch.equal(head.semantic_anchors, embedded) and head.initialized.all()
 
     with torch.no_grad():
         head.projector[-2].bias.add_(2)
@@ -191,7 +191,7 @@ def test_anchor_head__averages_while_the_gate_is_open():
 
     kept = head.semantic_anchors.clone()
     losses = head.loss(feature, target, closed)
-    assert torch.equal(head.semantic_anchors, kept) and head.initialized
+    assert torch.equal(head.semantic_anchors, kept) and head.initialized.all()
     assert losses['loss_pull'].item() == 0
 
     head.loss(feature, target, opened)
@@ -253,7 +253,7 @@ def test_anchor_head__pulls_nothing_where_all_is_ignored(kind):
     losses['loss_pull'].backward()
     assert losses['loss_pull'].item() == 0
     assert torch.equal(feature.grad, torch.zeros_like(feature))
-    assert head.initialized
+    assert head.initialized.all()
 
 
 @pytest.mark.parametrize('ignore_index', [None, 2, 255])
@@ -525,7 +525,7 @@ def test_two_passes__are_one_step_of_all_features(kind, weighted):
     expected = whole.loss(features, targets, classifier, torch.cat(joined))
     with two_passes(head):
         assert head.loss(*batches[0], classifier, weights[0]) == {}
-        assert not head.initialized
+        assert not head.initialized.any()
         losses = head.loss(*batches[1], classifier, weights[1])
     for name, value in expected.items():
         torch.testing.assert_close(losses[name], value)

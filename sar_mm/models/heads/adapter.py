@@ -1,7 +1,7 @@
 """What a stock head is mixed with to get semantic anchors."""
 
 from contextlib import contextmanager
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from ...ops import join_pulls
 from ...registry import MODELS
 
 Recorded = Tuple[Tensor, bool]  # a feature, and whether gradients were recorded then
+OWN_LOSSES = ('loss_anchor', 'loss_pull', 'loss_separation')
 
 
 def classify_maps(layer: nn.Module, maps: Tensor) -> Tensor:
@@ -40,7 +41,8 @@ class HeadAdapter:
 
     Raises:
         TypeError: The stock head has no such classifier.
-        ValueError: An option of the anchor head that is out of its range or contradicts the head.
+        ValueError: An option of the anchor head that is out of its range or contradicts the head, or a loss of the
+            stock head that has the name of one of the anchor head's.
     """
 
     classifier: str
@@ -51,7 +53,30 @@ class HeadAdapter:
         self._features: Optional[List[Recorded]] = None
         anchor_head = {} if anchor_head is None else anchor_head
         check_config('anchor_head', anchor_head, 'dict(momentum=0.999)')
+        self.check_loss_names()
         self.anchor_head = self.build_anchor_head(anchor_head)
+
+    def check_loss_names(self) -> None:
+        """Raise a ValueError where a loss of the stock head would be overwritten by the anchor head's."""
+        losses = [getattr(self, name, None) for name in ('loss_decode', 'loss_module')]
+        for loss in (loss for each in losses for loss in (each if isinstance(each, nn.ModuleList) else [each])):
+            name = getattr(loss, 'loss_name', '')
+            check(
+                name not in OWN_LOSSES and not name.startswith('anchor_'),
+                'loss_name',
+                name,
+                f'another name than those of the anchor head, {", ".join(OWN_LOSSES)} and anchor_*',
+            )
+
+    def add_losses(self, losses: Dict[str, Tensor], anchor_losses: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """Return the losses of the stock head and those of its anchors; a ValueError where names would collide."""
+        both = sorted(losses.keys() & anchor_losses.keys())
+        if both:
+            raise ValueError(
+                f'{type(self).__name__} returns {", ".join(both)}, the names of losses of the anchor head: give the '
+                'losses of the head other names'
+            )
+        return {**losses, **anchor_losses}
 
     @property
     def classifier_layer(self) -> nn.Module:
@@ -113,13 +138,31 @@ class HeadAdapter:
         self._features = features = []
         try:
             yield features
-        except IndexError as error:  # all that PyTorch says on a CPU
-            raise IndexError(
-                f'{error} A label is no class of {type(self).__name__}: check num_classes, reduce_zero_label and '
-                'ignore_index; CheckedLoading in the pipeline names the file'
-            ) from error
         finally:
             self._features = None
+
+    @contextmanager
+    def explaining_labels(self, labels: Callable[[], Tensor]) -> Iterator[None]:
+        """Say which label is no class where an IndexError, all that PyTorch says on a CPU, comes from one.
+
+        Args:
+            labels: Returns the labels of the batch.
+        """
+        try:
+            yield
+        except IndexError as error:
+            found = labels()
+            num_classes = len(next(part for name, part in self.anchor_head.named_buffers() if 'semantic' in name))
+            is_wrong = (found < 0) | (found >= num_classes)
+            if self.anchor_ignore_index is not None:
+                is_wrong &= found != self.anchor_ignore_index
+            if not is_wrong.any():
+                raise
+            raise IndexError(
+                f'{error}: the label {found[is_wrong][0].item()} is no class of {type(self).__name__}, which has '
+                f'{num_classes}: check num_classes, reduce_zero_label and ignore_index; CheckedLoading in the pipeline '
+                'names the file'
+            ) from error
 
     def record(self, feature: Tensor) -> Tensor:
         """Note the input of the task classifier, if in ``recording()``, and return it for the classifier.
@@ -152,8 +195,9 @@ class HeadAdapter:
         name = type(self).__name__
         if features is None:
             raise RuntimeError(
-                f'{name} is asked for losses outside its loss(), as a part of another head: put SAR in front of the '
-                'type of that head instead'
+                f'{name} did not see its feature, as loss_by_feat() was called without loss(): call loss(), or wrap '
+                f'forward() and loss_by_feat() in `with head.recording():`; where {name} is a part of another head, '
+                'put SAR in front of the type of that head instead'
             )
         expected = [each.semantic_anchors.shape[1] for each in anchor_heads]
         if [feature.shape[1] for feature, _ in features] != expected:

@@ -51,16 +51,21 @@ class ClsHeadAdapter(HeadAdapter):
         return self.classifier_layer(anchors)
 
     def loss(self, feats, data_samples: List, **kwargs) -> Dict[str, Tensor]:
-        with self.recording() as features:
+        with self.recording() as features, self.explaining_labels(lambda: labels_of(data_samples)):
             losses = super().loss(feats, data_samples, **kwargs)
-        losses.update(self.anchor_losses(features, self.anchor_target(data_samples), anchor_weight(data_samples)))
-        return losses
+        target, weight = self.anchor_target(data_samples), anchor_weight(data_samples)
+        return self.add_losses(losses, self.anchor_losses(features, target, weight))
 
     def anchor_target(self, data_samples: List) -> Tensor:
         """Return the shares of the classes (N, K) where there are scores, as mixup makes them, else indices (N,)."""
         if 'gt_score' in data_samples[0]:
             return shares(torch.stack([sample.gt_score for sample in data_samples]))
-        return torch.cat([sample.gt_label for sample in data_samples])
+        return labels_of(data_samples)
+
+
+def labels_of(data_samples: List) -> Tensor:
+    """Return the class indices of samples, (N,)."""
+    return torch.cat([sample.gt_label for sample in data_samples])
 
 
 def anchor_weight(data_samples: List) -> Optional[Tensor]:

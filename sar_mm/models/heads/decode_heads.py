@@ -6,9 +6,9 @@ import torch
 from mmseg.models.decode_heads import IterativeDecodeHead, PointHead, point_head
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS as MMSEG_MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
-from ...checks import check
+from ...checks import check, check_loss_of_one_output
 from .adapter import HeadAdapter, classify_maps
 from .factory import adapts, register_refusals, register_sar_heads
 
@@ -27,6 +27,9 @@ class DecodeHeadAdapter(HeadAdapter):
     def num_anchors(self, outputs: int) -> int:
         valid = f'None or num_classes={self.num_classes}'
         check(outputs > 1 or self.num_classes <= 2, 'out_channels', outputs, valid)
+        if outputs == 1:
+            for loss in self.loss_decode if isinstance(self.loss_decode, nn.ModuleList) else [self.loss_decode]:
+                check_loss_of_one_output('loss_decode', loss)
         return 2 if outputs == 1 else outputs  # a binary head has one output for two classes
 
     def classify(self, anchors: Tensor) -> Tensor:
@@ -43,9 +46,9 @@ class DecodeHeadAdapter(HeadAdapter):
             return super().loss(*args, **kwargs)
 
     def loss_by_feat(self, seg_logits, batch_data_samples: List) -> Dict[str, Tensor]:
-        losses = super().loss_by_feat(seg_logits, batch_data_samples)
-        losses.update(self.anchor_losses(self._features, self.labels_of(batch_data_samples)[:, 0]))
-        return losses
+        with self.explaining_labels(lambda: self.labels_of(batch_data_samples)):
+            losses = super().loss_by_feat(seg_logits, batch_data_samples)
+        return self.add_losses(losses, self.anchor_losses(self._features, self.labels_of(batch_data_samples)[:, 0]))
 
     def labels_of(self, batch_data_samples: List) -> Tensor:
         """Return the head's own view of the label maps, (N, 1, H, W)."""
@@ -77,11 +80,11 @@ class PointHeadAdapter(DecodeHeadAdapter):
         return classify_maps(self.classifier_layer, anchors[:, :, None])
 
     def loss_by_feat(self, point_logits: Tensor, points: Tensor, batch_data_samples: List) -> Dict[str, Tensor]:
-        losses = super(DecodeHeadAdapter, self).loss_by_feat(point_logits, points, batch_data_samples)
+        with self.explaining_labels(lambda: self.labels_of(batch_data_samples)):
+            losses = super(DecodeHeadAdapter, self).loss_by_feat(point_logits, points, batch_data_samples)
         labels = self.labels_of(batch_data_samples).float()
         labels = point_head.point_sample(labels, points, mode='nearest', align_corners=self.align_corners)
-        losses.update(self.anchor_losses(self._features, labels[:, 0].long()))
-        return losses
+        return self.add_losses(losses, self.anchor_losses(self._features, labels[:, 0].long()))
 
 
 _MASK_QUERIES = (

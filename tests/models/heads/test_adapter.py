@@ -306,8 +306,83 @@ def test_loss__head_that_hides_its_feature(calls, match, fcn, make_seg_samples):
 def test_loss_by_feat__outside_loss(fcn, make_seg_samples):
     FCNHead, options, feats = fcn
     head = with_semantic_anchors(FCNHead)(**options)
-    with pytest.raises(RuntimeError, match='SARFCNHead .* outside its loss'):
+    with pytest.raises(RuntimeError, match=r'SARFCNHead did not see .* `with head.recording\(\):`'):
         head.loss_by_feat(head(feats), make_seg_samples())
+    torch.manual_seed(0)
+    expected = copy.deepcopy(head).loss(feats, make_seg_samples(), None)
+    torch.manual_seed(0)
+    with head.recording():  # the remedy of the message
+        losses = head.loss_by_feat(head(feats), make_seg_samples())
+    assert losses.keys() == expected.keys()
+    assert all(torch.equal(losses[name], value) for name, value in expected.items())
+    copy.deepcopy(head)
+
+
+@pytest.mark.parametrize('name', ['loss_anchor', 'loss_pull', 'loss_separation', 'anchor_acc', 'anchor_loss'])
+def test_construction__loss_with_a_name_of_the_anchor_head(name, fcn):
+    FCNHead, options, _ = fcn
+    losses = [dict(type='mmseg.CrossEntropyLoss'), dict(type='mmseg.DiceLoss', loss_name=name)]
+    for loss_decode in (losses, losses[1]):
+        with pytest.raises(ValueError, match=f'`loss_name`.*loss_pull.*{name}'):
+            with_semantic_anchors(FCNHead)(**options, loss_decode=loss_decode)
+
+
+def test_loss__of_a_name_of_the_anchor_head(fcn, make_seg_samples):
+    FCNHead, options, feats = fcn
+
+    class OwnHead(FCNHead):
+        def loss_by_feat(self, *args):
+            return dict(super().loss_by_feat(*args), loss_pull=torch.ones(()))
+
+    with pytest.raises(ValueError, match='SAROwnHead returns loss_pull'):
+        with_semantic_anchors(OwnHead)(**options).loss(feats, make_seg_samples(), None)
+
+
+def test_loss__explains_a_label_that_is_no_class(fcn, make_seg_samples):
+    FCNHead, options, feats = fcn
+    head = with_semantic_anchors(FCNHead)(**options)
+    with pytest.raises(IndexError, match='the label 7 is no class of SARFCNHead, which has 5: check num_classes'):
+        head.loss(feats, make_seg_samples(labels=(0, 7, 255)), None)
+
+
+def test_loss__leaves_other_index_errors_alone(fcn, make_seg_samples):
+    FCNHead, options, feats = fcn
+    head = with_semantic_anchors(FCNHead)(**options, in_index=4)
+    for labels in ((0, 1, 255), (0, 7, 255)):
+        with pytest.raises(IndexError) as error:
+            head.loss(feats, make_seg_samples(labels=labels), None)
+        assert 'label' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('loss', 'match'),
+    [
+        (dict(type='mmseg.CrossEntropyLoss'), r'loss_decode\.use_sigmoid` to be True'),
+        (dict(type='mmseg.DiceLoss', use_sigmoid=False), r'loss_decode\.use_sigmoid` to be True'),
+        (
+            dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True, class_weight=[1.0, 2.0]),
+            r'class_weight.*\[1\.0, 2\.0\]',
+        ),
+    ],
+)
+def test_construction__loss_that_cannot_train_one_output(loss, match, fcn):
+    FCNHead, options, _ = fcn
+    options.update(num_classes=2, out_channels=1, threshold=0.5)
+    with pytest.raises(ValueError, match=match):
+        with_semantic_anchors(FCNHead)(**options, loss_decode=loss)
+    with pytest.raises(ValueError, match=match):
+        with_semantic_anchors(FCNHead)(**options, loss_decode=[dict(loss, loss_name='loss_first'), loss])
+
+
+@pytest.mark.parametrize('class_weight', [None, [2.0]])
+def test_construction__losses_of_one_output(class_weight, fcn, make_seg_samples):
+    FCNHead, options, feats = fcn
+    options.update(num_classes=2, out_channels=1, threshold=0.5)
+    loss = dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True, class_weight=class_weight)
+    losses = with_semantic_anchors(FCNHead)(**options, loss_decode=loss).loss(
+        feats, make_seg_samples(labels=(0, 1)), None
+    )
+    assert losses['loss_ce'] > 0
 
 
 def test_loss__feature_of_other_channels(fcn, make_seg_samples):

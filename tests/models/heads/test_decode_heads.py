@@ -288,7 +288,7 @@ def test_knet__feature_lies_before_the_dropout_also_in_a_copy(make_seg_samples, 
 def test_knet__sar_on_a_part_only(make_seg_samples):
     part = dict(OPTIONS['IterativeDecodeHead']['kernel_generate_head'], type='sar_mm.SARFCNHead')
     head = build('IterativeDecodeHead', sar=False, kernel_generate_head=part)
-    with pytest.raises(RuntimeError, match='SARFCNHead .* part of another head: put SAR in front of the type of that'):
+    with pytest.raises(RuntimeError, match='SARFCNHead .* part of another head, put SAR in front of the type of that'):
         head.loss(*features('IterativeDecodeHead'), make_seg_samples(), None)
 
 

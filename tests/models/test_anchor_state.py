@@ -1,0 +1,296 @@
+"""The buffers of the anchor head: which belong together, when they change, and what a checkpoint does to them."""
+
+import copy
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from mmengine.model import ExponentialMovingAverage, StochasticWeightAverage
+from mmengine.runner.checkpoint import load_state_dict
+from torch import nn
+
+import sar_mm  # noqa: F401
+from sar_mm.models import SemanticAnchorHead
+
+K, C = 4, 6
+BUFFERS = ('anchors', 'semantic_anchors', 'initialized')
+
+
+def make_head(num_classes=K, channels=C, **options):
+    return SemanticAnchorHead(num_classes, channels, **options)
+
+
+def step(head, right=None):
+    """One training step, in which the anchors of the classes ``right`` (None: all) are classified right."""
+    num_classes, channels = head.semantic_anchors.shape
+    dtype = head.projector[0].weight.dtype
+    right = range(num_classes) if right is None else right
+    answers = [k if k in right else (k + 1) % num_classes for k in range(num_classes)]
+    target = torch.arange(num_classes)
+    feature = torch.zeros(num_classes, channels, dtype=dtype, requires_grad=True)
+    return head.loss(feature, target, lambda anchors: 20 * torch.eye(num_classes)[answers] + 0 * anchors.sum().float())
+
+
+def embedded(head):
+    return head.projector(head.anchors).detach().float()
+
+
+def move_projector(head):
+    with torch.no_grad():
+        head.projector[7].bias.add_(0.5)
+
+
+def trained(**options):
+    head = make_head(**options)
+    step(head)
+    move_projector(head)
+    return head
+
+
+def load_with_torch(head, state):
+    head.load_state_dict(state)
+
+
+def load_with_mmengine(head, state):
+    load_state_dict(head, state, strict=False)
+
+
+# ----- Another number of classes, other channels, another gate
+
+
+@pytest.mark.parametrize('other', [dict(num_classes=2), dict(channels=8), dict(num_classes=7, channels=3)], ids=str)
+@pytest.mark.parametrize('gate_per_class', [False, True])
+@pytest.mark.filterwarnings('ignore:the predefined anchors')
+def test_state__starts_anew_where_the_average_does_not_fit(other, gate_per_class):
+    head = make_head(**other, gate_per_class=gate_per_class)
+    load_with_mmengine(head, trained().state_dict())
+    assert not head.initialized.any()
+    losses = step(head)
+    assert torch.equal(head.semantic_anchors, embedded(head)) and head.initialized.all()
+    # Features at the origin are pulled to A, whose mean square is the loss.
+    torch.testing.assert_close(losses['loss_pull'], 0.1 * embedded(head).square().mean())
+
+
+@pytest.mark.filterwarnings('ignore:the predefined anchors')
+def test_state__of_a_trained_head_is_reset_by_a_checkpoint_that_does_not_fit():
+    head = trained(num_classes=2)
+    load_with_mmengine(head, trained().state_dict())
+    assert not head.initialized.any()
+
+
+@pytest.mark.parametrize('load', [load_with_torch, load_with_mmengine])
+@pytest.mark.parametrize('per_class', [(False, True), (True, False), (True, True)])
+def test_state__outlives_another_gate(load, per_class):
+    before, after = (make_head(gate_per_class=each, momentum=0.75) for each in per_class)
+    step(before)
+    kept = before.semantic_anchors.clone()
+    load(after, before.state_dict())
+    assert torch.equal(after.semantic_anchors, kept) and after.initialized.all()
+    move_projector(after)
+    step(after)
+    torch.testing.assert_close(after.semantic_anchors, 0.75 * kept + 0.25 * embedded(after))
+
+
+@pytest.mark.parametrize('gate_per_class', [False, True])
+def test_state__starts_class_by_class(gate_per_class):
+    before, after = make_head(gate_per_class=True), make_head(gate_per_class=gate_per_class, momentum=0.75)
+    step(before, right=(1, 3))
+    kept = before.semantic_anchors.clone()
+    load_with_torch(after, before.state_dict())
+    move_projector(after)
+    step(after)
+    expected = embedded(after)
+    expected[[1, 3]] = 0.75 * kept[[1, 3]] + 0.25 * expected[[1, 3]]
+    torch.testing.assert_close(after.semantic_anchors, expected)
+
+
+@pytest.mark.parametrize('flag', [torch.tensor(True), torch.tensor([True, False, True, True])])
+def test_state__of_an_older_checkpoint_is_read(flag):
+    state = dict(trained().state_dict(), initialized=flag)
+    head = make_head()
+    load_with_torch(head, state)
+    assert torch.equal(head.initialized, flag.float().expand(K))
+
+
+def test_state__without_an_average_starts_anew():
+    state = trained().state_dict()
+    del state['semantic_anchors']
+    head = make_head()
+    load_with_mmengine(head, state)
+    assert not head.initialized.any()
+
+
+def test_state__stays_where_a_stock_checkpoint_is_loaded():
+    model = nn.ModuleDict(dict(fc=nn.Linear(C, K), anchor_head=trained()))
+    before = copy.deepcopy(model.anchor_head.state_dict())
+    load_with_mmengine(model, nn.ModuleDict(dict(fc=nn.Linear(C, K))).state_dict())
+    assert all(torch.equal(before[name], value) for name, value in model.anchor_head.state_dict().items())
+
+
+# ----- Other predefined anchors
+
+
+@pytest.mark.parametrize(
+    'other', [dict(type='SimplexETFAnchors'), dict(seed=1), dict(dim=9), dict(type='OrthogonalAnchors')], ids=str
+)
+def test_state__takes_the_anchors_of_the_config_and_says_so_once(other):
+    class Model(nn.Module):
+        def __init__(self, **options):
+            super().__init__()
+            self.student, self.teacher = make_head(**options), make_head(**options)
+
+    given = Model()
+    step(given.student)
+    model = Model(anchors=other)
+    own = model.student.anchors.clone()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('default')
+        load_with_mmengine(model, given.state_dict())
+    texts = [str(each.message) for each in caught if 'predefined anchors' in str(each.message)]
+    assert len(texts) == 1
+    name, value = next(iter(other.items()))
+    assert f'{name}={value!r}' in texts[0] and f'{tuple(given.student.anchors.shape)}' in texts[0]
+    for head in (model.student, model.teacher):
+        assert torch.equal(head.anchors, own) and not head.initialized.any()
+    step(model.student)
+    assert torch.equal(model.student.semantic_anchors, embedded(model.student))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize('kind', ['GaussianAnchors', 'SimplexETFAnchors'])
+def test_state__of_the_same_anchors_is_kept_without_a_word(kind, dtype):
+    before, head = trained(anchors=dict(type=kind)), make_head(anchors=dict(type=kind))
+    state = {name: value.to(dtype) for name, value in before.state_dict().items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        load_with_torch(head, state)
+    torch.testing.assert_close(head.semantic_anchors, before.semantic_anchors, rtol=1e-2, atol=1e-2)
+    assert head.initialized.all()
+
+
+# ----- A file of anchors that is not there
+
+
+@pytest.fixture
+def from_file(tmp_path):
+    path = tmp_path / 'names.npy'
+    np.save(path, np.random.default_rng(0).standard_normal((K, 11)).astype(np.float32))
+    return dict(type='EmbeddingAnchors', path=str(path))
+
+
+@pytest.mark.parametrize('load', [load_with_torch, load_with_mmengine])
+def test_state__of_anchors_of_a_file_needs_no_file(load, from_file, tmp_path):
+    before = trained(anchors=from_file)
+    head = make_head(anchors=dict(from_file, path=str(tmp_path / 'gone.npy')))
+    weight = head.projector[0].weight
+    load(head, before.state_dict())
+    assert head.projector[0].weight is weight  # the optimizer has it
+    for name, value in before.state_dict().items():
+        assert torch.equal(head.state_dict()[name], value), name
+    step(before), step(head)
+    assert torch.equal(head.semantic_anchors, before.semantic_anchors)
+
+
+def test_state__of_anchors_of_a_missing_file_cannot_be_trained(from_file, tmp_path):
+    head = make_head(anchors=dict(from_file, path=str(tmp_path / 'gone.npy')))
+    with pytest.raises(FileNotFoundError, match='`path`.*gone.npy'):
+        step(head)
+    load_with_mmengine(head, trained(num_classes=3).state_dict())  # nor with those of other classes
+    with pytest.raises(FileNotFoundError, match='`path`.*gone.npy'):
+        step(head)
+
+
+# ----- Losses that are computed for validation
+
+
+@pytest.mark.parametrize('started', [False, True])
+@pytest.mark.parametrize('how', ['eval', 'no_grad', 'both'])
+def test_state__is_not_changed_by_a_loss_for_validation(how, started):
+    head = make_head()
+    if started:
+        step(head)
+        move_projector(head)
+    expected = step(copy.deepcopy(head))
+    before = copy.deepcopy(head.state_dict())
+    head.train(how == 'no_grad')
+    with torch.set_grad_enabled(how == 'eval'):
+        losses = step(head)
+    for name, value in head.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    for name, value in expected.items():
+        assert torch.equal(losses[name], value), name
+
+
+# ----- Other dtypes of the model
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16, torch.float64])
+def test_state__goes_on_in_float32_whatever_the_model_is(dtype):
+    torch.manual_seed(0)
+    head = make_head()
+    step(head)
+    kept = head.semantic_anchors.clone()
+    head.to(dtype)
+    assert all(getattr(head, name).dtype == torch.float32 for name in BUFFERS)
+    assert torch.equal(head.semantic_anchors, kept)
+    assert head.projector[0].weight.dtype == dtype
+    with torch.no_grad():
+        head.projector[7].bias.add_(1.0)
+    for _ in range(200):  # a step of 0.001 is below the rounding of half precision
+        step(head)
+    expected = 0.999**200 * kept + (1 - 0.999**200) * embedded(head)
+    torch.testing.assert_close(head.semantic_anchors, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize('move', [lambda m: m.bfloat16().float(), lambda m: m.to('meta'), lambda m: m.share_memory()])
+def test_state__follows_the_module(move):
+    head = trained()
+    kept = head.semantic_anchors.clone()
+    moved = move(head)
+    assert moved is head
+    devices = {each.device.type for each in [*head.parameters(), *head.buffers()]}
+    assert len(devices) == 1
+    if devices == {'cpu'}:
+        assert torch.equal(head.semantic_anchors, kept)
+
+
+def test_state__is_float32_under_another_default_dtype():
+    torch.set_default_dtype(torch.float64)
+    try:
+        head = make_head()
+        step(head)
+        head.loss(torch.randn(3, C), torch.tensor([0, 1, 3]), nn.Linear(C, K))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(getattr(head, name).dtype == torch.float32 for name in BUFFERS)
+    assert head.projector[0].weight.dtype == torch.float64 and head.initialized.all()
+
+
+# ----- Averaged models
+
+
+@pytest.mark.parametrize('update_buffers', [True, False])
+@pytest.mark.parametrize('kind', [ExponentialMovingAverage, StochasticWeightAverage])
+def test_state__of_an_averaged_model_keeps_flag_and_average_together(kind, update_buffers):
+    options = dict(momentum=0.1) if kind is ExponentialMovingAverage else {}
+    head = make_head(momentum=0.5)
+    averaged = kind(head, update_buffers=update_buffers, **options)
+    averaged.update_parameters(head)  # before the anchors start
+    values, shares = [], []
+    for number in range(4):
+        step(head)
+        move_projector(head)
+        averaged.update_parameters(head)
+        share = 1 / (number + 2) if kind is StochasticWeightAverage else 0.1
+        shares = [each * (1 - share) for each in shares] + [share]
+        values.append(head.semantic_anchors.clone())
+    expected = sum(share * value for share, value in zip(shares, values)) / sum(shares)
+    if not update_buffers:
+        expected = values[-1]
+
+    resumed = make_head(momentum=1.0)
+    load_with_torch(resumed, averaged.module.state_dict())
+    step(resumed)
+    torch.testing.assert_close(resumed.semantic_anchors, expected)
+    assert torch.equal(resumed.initialized, torch.ones(K))
