@@ -20,7 +20,8 @@ class DeferredReweightingHook(Hook):
     The weights are proportional to (1 - beta) / (1 - beta^n_k), n_k being the training images of class k, and average 1
     over the training images, so that the step size stays. They become the ``class_weight`` of every module of the model
     that has this attribute: the cross-entropies of MMPretrain and MMSegmentation, and the long-tailed losses of this
-    package. Until then, the ``class_weight`` of the config holds.
+    package. Where it is a buffer, as in other losses, its values are replaced, since moving averages of the model pair
+    buffers by position. Until then, the ``class_weight`` of the config holds.
     LDAM-DRW is LDAM's loss with this hook. A resumed run goes on as if it had not been interrupted.
 
     Where pixels are ignored, take a loss of this package: with ``class_weight``, CrossEntropyLoss of mmseg 1.2.2 fails
@@ -84,7 +85,11 @@ class DeferredReweightingHook(Hook):
 
     def _weight(self) -> None:
         for loss in self._losses:
-            loss.class_weight = self._weights
+            buffer = dict(loss.named_buffers(recurse=False)).get('class_weight')
+            if buffer is None:
+                loss.class_weight = self._weights
+            else:
+                buffer.copy_(buffer.new_tensor(self._weights))
 
 
 @HOOKS.register_module()

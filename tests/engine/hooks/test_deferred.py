@@ -160,6 +160,14 @@ def test_deferred_reweighting__from_a_file(make_runner, tmp_path):
         assert model.head.loss.class_weight == scaled_weights(counts, 0.9)
 
 
+def test_deferred_reweighting__replaces_the_values_of_a_buffer(make_runner):
+    loss = nn.Module()
+    loss.register_buffer('class_weight', torch.ones(3))
+    buffer = loss.class_weight
+    make_runner(reweighting(begin=0), max_epochs=1, model=Model(loss=loss)).train()
+    assert loss.class_weight is buffer and buffer.tolist() == pytest.approx(WEIGHTS)
+
+
 @pytest.mark.parametrize('toolbox', ['mmpretrain', 'mmseg'])
 def test_deferred_reweighting__reaches_the_toolboxes(make_runner, toolbox):
     losses = pytest.importorskip(f'{toolbox}.models').losses
