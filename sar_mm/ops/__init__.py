@@ -1,14 +1,13 @@
 from .anchor_cross_entropy import anchor_cross_entropy, anchor_scores
 from .effective_number import effective_number_weights
 from .nearest_labels import nearest_labels
-from .pull import join_pulls, pull_loss
+from .pull import pull_loss
 from .separation import pairwise_cosine, separation_loss
 
 __all__ = [
     'anchor_cross_entropy',
     'anchor_scores',
     'effective_number_weights',
-    'join_pulls',
     'nearest_labels',
     'pairwise_cosine',
     'pull_loss',

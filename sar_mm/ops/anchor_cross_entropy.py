@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .precision import at_least_float32
+
 
 def anchor_cross_entropy(logits: Tensor, confidence: float = 0.9) -> Tensor:
     """Cross-entropy of the anchors, each weighted by its share of the whole: ``sum_U c^2 / sum_U c``.
@@ -12,12 +14,13 @@ def anchor_cross_entropy(logits: Tensor, confidence: float = 0.9) -> Tensor:
     ``confidence``. The gradient runs through the weights too.
 
     Args:
-        logits: (K, K), row k the task classifier's answer to the anchor of class k.
+        logits: (K, K), row k the task classifier's answer to the anchor of class k, of any floating dtype.
         confidence: Anchors above it are left alone.
 
     Returns:
-        A scalar; 0 where U is empty.
+        A scalar, float32, or float64 for such logits; 0 where U is empty.
     """
+    logits = at_least_float32(logits)
     cost = -F.log_softmax(logits, dim=1).diagonal()
     # Multiplied rather than selected: no size depends on a value, and a NaN is not hidden.
     cost = cost * (cost.detach().neg().exp() <= confidence)
@@ -30,10 +33,11 @@ def anchor_scores(logits: Tensor) -> Tuple[Tensor, Tensor]:
     """Tell which anchors are classified right, and with which probability of their own class.
 
     Args:
-        logits: (K, K), row k the task classifier's answer to the anchor of class k.
+        logits: (K, K), row k the task classifier's answer to the anchor of class k, of any floating dtype.
 
     Returns:
-        A boolean tensor, (K,), and the probabilities, (K,).
+        A boolean tensor, (K,), and the probabilities, (K,), float32, or float64 for such logits.
     """
+    logits = at_least_float32(logits)
     right = logits.argmax(dim=1) == torch.arange(len(logits), device=logits.device)
     return right, logits.softmax(dim=1).diagonal()

@@ -1,16 +1,19 @@
-from types import ModuleType
-from typing import Dict, Optional, Tuple
+import os
+import warnings
+from typing import Optional, Tuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
+from ..checks import check_choice
 from . import pull_blocked, pull_triton
 
+PATHS = ('auto', 'blocked', 'plain')
 # torch.compile makes one kernel each way of the plain formula; before torch 2.1 there is no such question.
 _is_compiling = getattr(getattr(torch, 'compiler', None), 'is_compiling', lambda: False)
+_failed_kernels = []  # the error of a Triton kernel that did not compile or launch: it is not tried again
 
 
 def pull_loss(
@@ -26,9 +29,13 @@ def pull_loss(
     """Mean squared distance of the features to the anchors of their classes, per channel.
 
     ``sum over valid i of ||f_i - S_{y_i}||^2 / (C * number of valid i)``, in float32, or float64 for such features. The
-    gradient goes to the features only, and once: there is none of second order. With class indices and features that
-    are contiguous, or so with channels last, the feature is read once in the forward and once in the backward pass,
-    which writes the gradient; nothing else of its size is made.
+    gradient goes to the features only, of any order. With class indices and features that are contiguous, or so with
+    channels last, the feature is read once in the forward and once in the backward pass, which writes the gradient;
+    nothing else of its size is made, unless the gradient is differentiated again.
+
+    The environment variable ``SAR_MM_PULL`` chooses how: ``auto``, by Triton kernels on a GPU that runs them and by
+    blocks elsewhere; ``blocked``, by blocks everywhere; ``plain``, by the plain formula, which makes several tensors of
+    the feature's size.
 
     Args:
         feature: (N, C), (N, C, P) or (N, C, H, W), of any floating dtype.
@@ -50,10 +57,11 @@ def pull_loss(
         A scalar; 0 where nothing is valid.
 
     Raises:
-        ValueError: Shapes that do not belong together.
+        ValueError: Shapes that do not belong together, or another value of ``SAR_MM_PULL``.
     """
-    dtype = torch.float64 if feature.dtype == torch.float64 else torch.float32
-    anchors = anchors.detach().to(dtype)
+    path = os.environ.get('SAR_MM_PULL', 'auto')
+    check_choice('SAR_MM_PULL', path, PATHS)
+    anchors = anchors.detach().to(torch.float64 if feature.dtype == torch.float64 else torch.float32)
     places = (len(feature), *feature.shape[2:])
     is_soft = target.is_floating_point()
     expected = (len(feature), len(anchors), *feature.shape[2:]) if is_soft else places
@@ -69,24 +77,9 @@ def pull_loss(
         raise ValueError(f'Expected weights of shape {places}, but got {tuple(weight.shape)}')
     with torch.autocast(feature.device.type, enabled=False):
         target, weight = _shares(target, weight, anchors, ignore_index, gate, class_balanced, sync_valid)
-        if _is_compiling():
-            centre = torch.einsum('nk...,kc->nc...', target, anchors) if is_soft else anchors[target].movedim(-1, 1)
-            difference = (feature.to(dtype) - centre) * (weight != 0).unsqueeze(1)  # as in pull_blocked
-            return (difference.square().sum(dim=1) * weight).sum()
-        return _Pull.apply(feature, target, weight, anchors, getattr(feature.grad_fn, 'pulls', None))
-
-
-def join_pulls(feature: Tensor) -> Tensor:
-    """Return the feature such that pulls on it add their gradient to that of its other uses in one pass.
-
-    Otherwise each is a tensor of the feature's size, the pull's is there while the task loss goes backward, and
-    autograd reads both to add them. Pass what is returned to the task classifier and to :func:`pull_loss`. The sum is
-    the gradient of ``feature``; that of what is returned, as a hook on it would see it, is without the pull. There is
-    no gradient of second order through it.
-    """
-    if _is_compiling() or not (feature.requires_grad and torch.is_grad_enabled()):
-        return feature
-    return _Join.apply(feature)
+        if path == 'plain' or _is_compiling():
+            return (_differences(feature, target, weight, anchors).square().sum(dim=1) * weight).sum()
+        return _Pull.apply(feature, target, weight, anchors, path)
 
 
 def _shares(
@@ -142,53 +135,49 @@ def _sum_over_processes(number: Tensor) -> int:
     return dist.get_world_size()
 
 
-def _backend(feature: Tensor, target: Tensor) -> ModuleType:
-    return pull_triton if pull_triton.takes(feature, target) else pull_blocked
+def _differences(feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor) -> Tensor:
+    """Return f - S in the dtype of the anchors, 0 where the weight is 0: 0 times an infinite square is NaN."""
+    if target.is_floating_point():
+        centre = torch.einsum('nk...,kc->nc...', target, anchors)
+    else:
+        centre = anchors[target].movedim(-1, 1)
+    return (feature.to(anchors.dtype) - centre) * (weight != 0).unsqueeze(1)
 
 
 class _Pull(Function):
     """``sum_i w_i ||f_i - S_{y_i}||^2``, with a gradient for the feature only."""
 
     @staticmethod
-    def forward(
-        ctx, feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor, pulls: Optional[Dict[int, tuple]]
-    ) -> Tensor:
-        ctx.pulls = pulls
-        ctx.save_for_backward(*((feature,) if pulls is None else ()), target, weight, anchors)
-        return _backend(feature, target).pull_value(feature, target, weight, anchors)
+    def forward(ctx, feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor, path: str) -> Tensor:
+        ctx.path = path
+        ctx.save_for_backward(feature, target, weight, anchors)
+        return _run('pull_value', path, feature, target, weight, anchors)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad: Tensor) -> Tuple[Optional[Tensor], ...]:
-        *feature, target, weight, anchors = ctx.saved_tensors
-        if ctx.pulls is None:
-            return _gradient(*feature, target, weight, anchors, grad, None), None, None, None, None
-        # Autograd comes to _Join after all that used its feature.
-        ctx.pulls[id(ctx)] = (target, weight, anchors, grad)
-        return None, None, None, None, None
+        feature, target, weight, anchors = ctx.saved_tensors
+        with torch.autocast(feature.device.type, enabled=False):
+            if torch.is_grad_enabled():  # create_graph=True
+                scale = (2 * grad * weight).unsqueeze(1)
+                found = (scale * _differences(feature, target, weight, anchors)).to(feature.dtype)
+            else:
+                found = _run('pull_gradient', ctx.path, feature, target, weight, anchors, 2 * grad)
+        return found, None, None, None, None
 
 
-class _Join(Function):
-    """The identity, whose backward pass adds the gradients of the pulls on its output."""
-
-    @staticmethod
-    def forward(ctx, feature: Tensor) -> Tensor:
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(feature)
-        ctx.pulls = {}  # pull_loss() finds it as `feature.grad_fn.pulls`
-        return feature.view_as(feature)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Optional[Tensor]) -> Optional[Tensor]:
-        (feature,) = ctx.saved_tensors
-        while ctx.pulls:
-            grad = _gradient(feature, *ctx.pulls.popitem()[1], grad)
-        return grad
-
-
-def _gradient(
-    feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor, scale: Tensor, grad: Optional[Tensor]
-) -> Tensor:
-    with torch.autocast(feature.device.type, enabled=False):
-        return _backend(feature, target).pull_gradient(feature, target, weight, anchors, 2 * scale, grad)
+def _run(name: str, path: str, feature: Tensor, target: Tensor, *args: Tensor) -> Tensor:
+    """Run a function of both :mod:`.pull_triton` and :mod:`.pull_blocked` by the kernel, if there is one that works."""
+    if path == 'auto' and not _failed_kernels and pull_triton.takes(feature, target):
+        try:
+            return getattr(pull_triton, name)(feature, target, *args)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception as error:  # of Triton, its compiler, the driver
+            _failed_kernels.append(error)
+            warnings.warn(
+                f'the Triton kernel of the pull failed ({type(error).__name__}: {error}), and blocks of PyTorch '
+                'operators are used from now on: slower, with the same result; SAR_MM_PULL=blocked in the environment '
+                'chooses them from the start',
+                stacklevel=2,
+            )
+    return getattr(pull_blocked, name)(feature, target, *args)

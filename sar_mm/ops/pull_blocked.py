@@ -1,6 +1,6 @@
 """The sums of the pull, block by block, in torch's own operators: for CPUs, and where there is no Triton."""
 
-from typing import Iterator, Optional, Tuple
+from typing import Iterator, Tuple
 
 import torch
 from torch import Tensor
@@ -21,10 +21,8 @@ def pull_value(feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor)
     return total
 
 
-def pull_gradient(
-    feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor, scale: Tensor, grad: Optional[Tensor]
-) -> Tensor:
-    """Return ``grad + scale * w_i (f_i - S_{y_i})`` in the feature's dtype.
+def pull_gradient(feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor, scale: Tensor) -> Tensor:
+    """Return ``scale * w_i (f_i - S_{y_i})`` in the feature's dtype, 0 where w_i is 0.
 
     Args:
         feature: (N, C, ...).
@@ -32,7 +30,6 @@ def pull_gradient(
         weight: w, (N, ...), of the anchors' dtype.
         anchors: S, (K, C), float32 or float64.
         scale: A scalar.
-        grad: What is there already, (N, C, ...), in any layout; None: nothing.
     """
     weight = weight * scale
     found = empty_like(feature)
@@ -40,12 +37,8 @@ def pull_gradient(
     for (sample, channels, positions), by_position, difference in _differences(feature, target, anchors):
         if sample != current:
             current, out = sample, _matrix(found, sample)
-            given = None if grad is None else _matrix(grad, sample)
         factor = _vector(weight, sample)[positions]
         difference.mul_(factor[:, None] if by_position else factor)
-        if given is not None:
-            block = given[channels, positions]
-            difference.add_(block.t() if by_position else block)
         block = out[channels, positions]
         (block.t() if by_position else block).copy_(difference)
     return found

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from typing import Optional
 
 import torch
 from torch import Tensor
@@ -49,22 +48,18 @@ def pull_value(feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor)
     return sums.sum()
 
 
-def pull_gradient(
-    feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor, scale: Tensor, grad: Optional[Tensor]
-) -> Tensor:
+def pull_gradient(feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor, scale: Tensor) -> Tensor:
     """See :func:`sar_mm.ops.pull_blocked.pull_gradient`."""
     found = empty_like(feature)
     feature, target, weight, anchors = _as_maps(feature, target, weight, anchors)
     samples, channels, positions = feature.shape
     out = _as_map(found)
-    given = out if grad is None else _as_map(grad)  # without a gradient, the pointer is not read
     blocks = triton.cdiv(positions, POSITIONS)
     if out.numel():
         with torch.cuda.device_of(feature):  # Triton launches on the current device
             _gradient[(blocks, samples)](
-                feature, target, weight, anchors, scale, given, out,
-                channels, positions, *feature.stride(), *given.stride(), *out.stride(), *anchors.stride(),
-                grad is not None, POSITIONS, CHANNELS,
+                feature, target, weight, anchors, scale, out,
+                channels, positions, *feature.stride(), *out.stride(), *anchors.stride(), POSITIONS, CHANNELS,
             )  # fmt: skip
     return found
 
@@ -109,10 +104,9 @@ if triton is not None:
 
     @triton.jit
     def _gradient(
-        feature, target, weight, anchors, scale, given, out,
-        channels, positions, feature_n, feature_c, feature_p, given_n, given_c, given_p, out_n, out_c, out_p,
-        anchors_k, anchors_c,
-        HAS_GIVEN: tl.constexpr, POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
+        feature, target, weight, anchors, scale, out,
+        channels, positions, feature_n, feature_c, feature_p, out_n, out_c, out_p, anchors_k, anchors_c,
+        POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
     ):  # fmt: skip
         n = tl.program_id(1).to(tl.int64)
         p = tl.program_id(0).to(tl.int64) * POSITIONS + tl.arange(0, POSITIONS)
@@ -125,10 +119,6 @@ if triton is not None:
             f = tl.load(feature + n * feature_n + p[:, None] * feature_p + c[None, :] * feature_c, mask=mask, other=0.0)
             s = tl.load(anchors + k[:, None] * anchors_k + c[None, :] * anchors_c, mask=mask, other=0.0)
             value = w[:, None] * (f.to(tl.float32) - s)
-            if HAS_GIVEN:
-                value += tl.load(
-                    given + n * given_n + p[:, None] * given_p + c[None, :] * given_c, mask=mask, other=0.0
-                ).to(tl.float32)
             tl.store(
                 out + n * out_n + p[:, None] * out_p + c[None, :] * out_c, value.to(out.dtype.element_ty), mask=mask
             )

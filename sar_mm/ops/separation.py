@@ -4,15 +4,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .precision import at_least_float32
+
 
 def pairwise_cosine(anchors: Tensor) -> Tuple[Tensor, Tensor]:
     """Return the largest and the mean cosine over all pairs of different anchors.
 
     Args:
-        anchors: (K, C); a zero row has cosine 0 with every other.
+        anchors: (K, C), of any floating dtype; a zero row has cosine 0 with every other.
 
     Returns:
-        Two scalars.
+        Two scalars, float32, or float64 for such anchors.
     """
     cosine, same = _cosines(anchors)
     pairs = len(anchors) * (len(anchors) - 1)
@@ -23,11 +25,11 @@ def separation_loss(anchors: Tensor, margin: float = 0.0) -> Tensor:
     """Penalise pairs of anchors that lie closer than a margin: ``mean over j != k of relu(cos(A_j, A_k) - margin)^2``.
 
     Args:
-        anchors: A, (K, C).
+        anchors: A, (K, C), of any floating dtype.
         margin: The cosine that is allowed.
 
     Returns:
-        A scalar.
+        A scalar, float32, or float64 for such anchors.
     """
     cosine, same = _cosines(anchors)
     pairs = len(anchors) * (len(anchors) - 1)
@@ -36,5 +38,7 @@ def separation_loss(anchors: Tensor, margin: float = 0.0) -> Tensor:
 
 def _cosines(anchors: Tensor) -> Tuple[Tensor, Tensor]:
     """Return all cosines, (K, K), and where an anchor meets itself."""
-    unit = F.normalize(anchors, dim=1)
-    return unit @ unit.t(), torch.eye(len(anchors), dtype=torch.bool, device=anchors.device)
+    with torch.autocast(anchors.device.type, enabled=False):
+        unit = F.normalize(at_least_float32(anchors), dim=1)
+        cosine = unit @ unit.t()
+    return cosine, torch.eye(len(anchors), dtype=torch.bool, device=anchors.device)

@@ -10,7 +10,6 @@ from torch import nn
 
 import sar_mm  # noqa: F401
 from sar_mm.models import SemanticAnchorHead
-from sar_mm.ops import join_pulls
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +40,6 @@ def draw_case(rng, dtype):
         scale=rng.choice([scale for scale in SCALES if dtype != torch.float16 or scale < 1e5]),
         opens=rng.random() < 0.7,
         optimizer=rng.choice([torch.optim.SGD, torch.optim.AdamW]),
-        joined=rng.random() < 0.5,
     )
     if case.options['anchors']['type'] == 'SeparatedAnchors':
         case.options['anchors']['steps'] = 2
@@ -103,8 +101,6 @@ class Trainer:
         target = draw_target(case, self.generator)
         with torch.autocast('cpu', dtype=self.dtype if self.is_low else torch.bfloat16, enabled=self.is_low):
             feature = (data.to(shift.dtype) + shift).to(self.dtype)
-            if case.joined:
-                feature = join_pulls(feature)
             rows = feature.movedim(1, -1)
             logits = self.classifier(rows).movedim(-1, 1)
             losses = self.head.loss(feature, target, self.classifier)

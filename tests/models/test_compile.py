@@ -12,7 +12,6 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from sar_mm.models import SemanticAnchorHead
-from sar_mm.ops import join_pulls
 
 KINDS = ['seg', 'cls']
 SCOPE = dict(seg='mmseg', cls='mmpretrain')
@@ -57,8 +56,7 @@ def opening_weight(head):
 
 
 def anchor_step(head, feature, target, weight):
-    """One step of the anchor head, joined to a task loss."""
-    feature = join_pulls(feature)
+    """One step of the anchor head, next to a task loss."""
     task = F.linear(feature.movedim(1, -1), weight).square().mean()
     losses = head.loss(feature, target, lambda anchors: F.linear(anchors, weight))
     return dict(losses, loss_task=task)

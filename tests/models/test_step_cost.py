@@ -8,7 +8,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from sar_mm.models import SemanticAnchorHead
-from sar_mm.ops import join_pulls, pull_loss
+from sar_mm.ops import pull_loss
 
 KINDS = ['seg', 'cascade', 'cls', 'vit_hidden']
 # Operators after which the host knows a value, or a shape that depends on one.
@@ -64,7 +64,7 @@ def test_anchor_head__never_waits_for_the_gpu(shape, options):
     target = torch.randint(NUM_CLASSES, shape[:1] + shape[2:], device='cuda')
 
     def step():
-        losses = head.loss(join_pulls(feature), target, classifier)
+        losses = head.loss(feature, target, classifier)
         sum(value for name, value in losses.items() if 'loss' in name).backward()
 
     step()  # compiles kernels and allocates what stays
@@ -121,8 +121,6 @@ def test_pull__adds_one_gradient_to_a_classifier():
 
     def step(feature, is_pulled):
         feature = feature.relu()
-        if is_pulled:
-            feature = join_pulls(feature)
         loss = nn.functional.cross_entropy(classifier(feature), target, ignore_index=-1)
         if is_pulled:
             loss = loss + pull_loss(feature, target, anchors)

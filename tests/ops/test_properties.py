@@ -14,7 +14,6 @@ from sar_mm.ops import (
     anchor_cross_entropy,
     anchor_scores,
     effective_number_weights,
-    join_pulls,
     nearest_labels,
     pairwise_cosine,
     pull,
@@ -126,18 +125,6 @@ def test_pull_loss__is_alike_in_blocks_of_any_size_and_as_a_plain_formula(batch,
         plain = value_and_gradient(batch)
     for found in (blocked, plain):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-
-
-@always
-@given(batches())
-def test_pull_loss__joined_is_alike(batch):
-    value, expected = value_and_gradient(batch)
-    feature = batch.feature.requires_grad_()
-    shared = join_pulls(feature)
-    loss = pull_loss(shared, batch.target, batch.anchors, **batch.options)
-    (gradient,) = torch.autograd.grad(loss + shared.sum(), feature)
-    torch.testing.assert_close(loss.detach(), value)
-    torch.testing.assert_close(gradient, expected + 1)
 
 
 @always
@@ -314,7 +301,7 @@ def test_separation__scale_order_and_rotation_do_not_matter(rows, scale, seed):
 
 
 @always
-@given(st.lists(st.integers(0, 10**12), min_size=1, max_size=20), st.floats(0, 1, exclude_max=True))
+@given(st.lists(st.integers(0, 10**12), min_size=1, max_size=20).filter(any), st.floats(0, 1, exclude_max=True))
 def test_effective_number_weights__are_a_mean_of_one_and_fall_with_the_count(counts, beta):
     weights = effective_number_weights(torch.tensor(counts), beta)
     assert weights.isfinite().all() and (weights > 0).all()

@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 
 import sar_mm  # noqa: F401
-from sar_mm.ops import join_pulls, pull_blocked, pull_loss
+from sar_mm.ops import pull as pull_module
+from sar_mm.ops import pull_blocked, pull_loss, pull_triton
 
 
 def pull_by_loops(feature, target, anchors, ignore_index=None):
@@ -304,67 +305,110 @@ def test_pull_loss__gradcheck(case, layout):
     feature, target, anchors, options = make_case(case, layout, torch.float64)
     feature.requires_grad_()
     assert torch.autograd.gradcheck(lambda f: pull_loss(f, target, anchors, **options), feature)
-    assert torch.autograd.gradcheck(lambda f: joined(f, target, anchors, **options)[0], feature)
+    assert torch.autograd.gradgradcheck(lambda f: pull_loss(f, target, anchors, **options), feature)
 
 
-def joined(feature, target, anchors, **options):
-    """A task loss and a pull on the same feature, joined, and the pull alone."""
-    shared = join_pulls(feature)
-    task = shared.sin().sum()
-    pull = pull_loss(shared, target, anchors, **options)
-    return task + pull, pull
+def with_task(feature, target, anchors, **options):
+    """A task loss and a pull of one feature, and the pull."""
+    pull = pull_loss(feature, target, anchors, **options)
+    return feature.sin().sum() + pull, pull
 
 
 @pytest.mark.parametrize('dtype', list(TOLERANCES))
 @pytest.mark.parametrize('layout', LAYOUTS)
 @pytest.mark.parametrize('case', ['ignored', 'soft_weighted', 'all_ignored'])
-def test_join_pulls__gives_the_sum_of_the_gradients(case, layout, dtype, block_size):
+def test_pull_loss__gradient_of_second_order(case, layout, dtype):
     feature, target, anchors, options = make_case(case, layout, dtype)
     feature.requires_grad_()
-    loss = feature.double().sin().sum() + naive(feature, target, anchors, **options)
-    (expected,) = torch.autograd.grad(loss, feature)
-    found, pull = joined(feature, target, anchors, **options)
-    (gradient,) = torch.autograd.grad(found, feature, retain_graph=True)
-    torch.testing.assert_close(gradient, expected, atol=TOLERANCES[dtype], rtol=TOLERANCES[dtype])
-    assert torch.equal(torch.autograd.grad(found, feature, retain_graph=True)[0], gradient)  # nothing is left over
-    (alone,) = torch.autograd.grad(pull, feature)
-    (expected,) = torch.autograd.grad(pull_loss(feature, target, anchors, **options), feature)
-    assert torch.equal(alone, expected)
+    found = []
+    for function in (naive, pull_loss):
+        (gradient,) = torch.autograd.grad(function(feature, target, anchors, **options), feature, create_graph=True)
+        (second,) = torch.autograd.grad((gradient.double() * feature.double().cos()).sum(), feature)
+        found.append((gradient.detach(), second))
+    for expected, value in zip(*found):
+        assert value.dtype == dtype
+        torch.testing.assert_close(value, expected, atol=TOLERANCES[dtype], rtol=TOLERANCES[dtype])
 
 
-def test_join_pulls__of_two_pulls_or_none():
-    feature, target, anchors, _ = make_case('hard', 'maps', torch.float32)
+@pytest.mark.parametrize('order', [(0, 1), (1, 0)])
+def test_pull_loss__has_a_gradient_of_its_own_in_any_order_and_often(order):
+    feature, target, anchors, options = make_case('ignored', 'maps', torch.float32)
     feature.requires_grad_()
-    shared = join_pulls(feature)
-    (gradient,) = torch.autograd.grad(
-        pull_loss(shared, target, anchors) + pull_loss(shared, target, 2 * anchors), feature
-    )
-    two = pull_loss(feature, target, anchors) + pull_loss(feature, target, 2 * anchors)
-    torch.testing.assert_close(gradient, torch.autograd.grad(two, feature)[0])
-    shared = join_pulls(feature)
-    assert torch.equal(torch.autograd.grad(shared.sum(), feature)[0], torch.ones_like(feature))
+    hidden = 2 * feature
+    losses = [hidden.sin().sum(), pull_loss(hidden, target, anchors, **options)]
+    expected = [hidden.detach().cos(), torch.autograd.grad(naive(hidden, target, anchors, **options), hidden)[0]]
+    for index in order * 2:
+        for leaf, factor in ((hidden, 1), (feature, 2)):
+            (gradient,) = torch.autograd.grad(losses[index], leaf, retain_graph=True)
+            torch.testing.assert_close(gradient, factor * expected[index])
+    (gradient,) = torch.autograd.grad(sum(losses), feature)
+    torch.testing.assert_close(gradient, 2 * sum(expected))
 
 
-def test_join_pulls__adds_a_pull_once_though_it_went_backward_before():
-    feature, target, anchors, _ = make_case('hard', 'maps', torch.float32)
+# ----- The path that is taken
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_pull_loss__by_the_plain_formula(case, monkeypatch):
+    feature, target, anchors, options = make_case(case, 'maps', torch.float32)
     feature.requires_grad_()
-    shared = join_pulls(feature)
-    loss = pull_loss(shared, target, anchors) + shared.sum()
-    torch.autograd.grad(loss, shared, retain_graph=True)  # stops in front of join_pulls
-    (gradient,) = torch.autograd.grad(loss, feature)
-    torch.testing.assert_close(gradient, 1 + torch.autograd.grad(pull_loss(feature, target, anchors), feature)[0])
+    expected = pull_loss(feature, target, anchors, **options)
+    monkeypatch.setenv('SAR_MM_PULL', 'plain')
+    monkeypatch.setattr(pull_module, '_Pull', None)
+    found = pull_loss(feature, target, anchors, **options)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, feature)[0] for loss in (found, expected)))
 
 
-def test_join_pulls__leaves_alone_what_needs_no_gradient():
-    feature = torch.randn(3, 4)
-    assert join_pulls(feature) is feature
-    with torch.no_grad():
-        assert join_pulls(feature.requires_grad_()) is feature
+def test_pull_loss__names_an_unknown_path(monkeypatch):
+    monkeypatch.setenv('SAR_MM_PULL', 'triton')
+    with pytest.raises(ValueError, match=r"`SAR_MM_PULL`.*'auto', 'blocked', 'plain'.*'triton'"):
+        pull_loss(torch.zeros(2, 3), torch.zeros(2).long(), torch.zeros(2, 3))
 
 
-def test_join_pulls__does_not_let_the_feature_be_overwritten():
-    with pytest.raises(RuntimeError, match='inplace'):
-        join_pulls(torch.randn(3, 4, requires_grad=True) * 2).relu_()
+@pytest.fixture
+def failing_kernels(monkeypatch):
+    """Kernels that fail, and how often they were tried."""
+    tried = []
+
+    def fail(*args):
+        tried.append(args)
+        raise RuntimeError('ptxas is not there')
+
+    for name in ('pull_value', 'pull_gradient'):
+        monkeypatch.setattr(pull_triton, name, fail)
+    monkeypatch.setattr(pull_triton, 'takes', lambda feature, target: True)
+    monkeypatch.setattr(pull_module, '_failed_kernels', [])
+    return tried
+
+
+def test_pull_loss__goes_on_where_a_kernel_fails(failing_kernels, monkeypatch):
+    feature, target, anchors, options = make_case('ignored', 'maps', torch.float32)
+    feature.requires_grad_()
+    expected = naive(feature, target, anchors, **options)
+    with pytest.warns(UserWarning, match='ptxas is not there.*SAR_MM_PULL=blocked') as caught:
+        losses = [pull_loss(feature, target, anchors, **options) for _ in range(3)]
+        gradients = [torch.autograd.grad(loss, feature)[0] for loss in losses]
+    assert len(caught) == 1 and len(failing_kernels) == 1
+    torch.testing.assert_close(losses[0].double(), expected.double())
+    torch.testing.assert_close(gradients[0], torch.autograd.grad(expected, feature)[0])
+
+
+def test_pull_loss__does_not_try_kernels_that_are_switched_off(failing_kernels, monkeypatch):
+    monkeypatch.setenv('SAR_MM_PULL', 'blocked')
+    feature, target, anchors, options = make_case('ignored', 'maps', torch.float32)
+    pull_loss(feature.requires_grad_(), target, anchors, **options).backward()
+    assert not failing_kernels
+
+
+def test_pull_loss__of_a_gpu_without_memory_is_an_error(failing_kernels, monkeypatch):
+    def fail(*args):
+        raise torch.cuda.OutOfMemoryError('out of memory')
+
+    monkeypatch.setattr(pull_triton, 'pull_value', fail)
+    feature, target, anchors, options = make_case('ignored', 'maps', torch.float32)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        pull_loss(feature, target, anchors, **options)
 
 
 @pytest.mark.parametrize('layout', ['rows', 'maps', 'channels_last'])
@@ -388,7 +432,7 @@ def test_pull_loss__is_not_lowered_by_autocast(case):
     feature, target, anchors, options = make_case(case, 'maps', torch.float32)
     expected = pull_loss(feature, target, anchors, **options)
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        found = joined(feature.requires_grad_(), target, anchors, **options)[1]
+        found = with_task(feature.requires_grad_(), target, anchors, **options)[1]
         found.backward()
     assert torch.equal(found, expected)
 
@@ -447,7 +491,7 @@ def test_pull_loss__compiles_in_one_piece(case, layout):
     pytest.importorskip('torch._dynamo')
     feature, target, anchors, options = make_case(case, layout, torch.float32)
     feature.requires_grad_()
-    expected, _ = joined(feature, target, anchors, **options)
-    found, _ = torch.compile(joined, backend='aot_eager', fullgraph=True)(feature, target, anchors, **options)
+    expected, _ = with_task(feature, target, anchors, **options)
+    found, _ = torch.compile(with_task, backend='aot_eager', fullgraph=True)(feature, target, anchors, **options)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(*(torch.autograd.grad(loss, feature)[0] for loss in (found, expected)))

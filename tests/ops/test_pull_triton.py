@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import sar_mm  # noqa: F401
-from sar_mm.ops import join_pulls, pull_blocked, pull_loss, pull_triton
+from sar_mm.ops import pull_loss, pull_triton
 
 pytest.importorskip('triton')
 
@@ -27,14 +27,10 @@ for shape in ((70, 37), (3, 40, 9), (2, 37, 9, 13), (0, 37, 9, 13), (2, 37, 9, 0
             feature[:1] *= 1e25 if dtype == torch.float32 else 1
             value, expected = (module.pull_value(feature, *rest) for module in (pull_triton, pull_blocked))
             torch.testing.assert_close(value, expected, rtol=1e-5, atol=0)
-            other = torch.randn(shape[::-1]).to(dtype).permute(*range(len(shape))[::-1])
-            for given in (None, torch.randn(shape).to(dtype), other):
-                scale = torch.tensor(0.3)
-                found, expected = (
-                    module.pull_gradient(feature, *rest, scale, given) for module in (pull_triton, pull_blocked)
-                )
-                assert found.stride() == expected.stride()
-                torch.testing.assert_close(found, expected)
+            scale = torch.tensor(0.3)
+            found, expected = (module.pull_gradient(feature, *rest, scale) for module in (pull_triton, pull_blocked))
+            assert found.stride() == expected.stride()
+            torch.testing.assert_close(found, expected)
 print('done')
 """
 
@@ -51,16 +47,12 @@ def test_pull_triton__compiles_for_a_gpu(dtype, channels_last, arch):
     """To PTX, for an A100 and an H100, without either."""
     compiler = pytest.importorskip('triton.compiler')
     backends = pytest.importorskip('triton.backends.compiler')
-    for kernel, constants in (
-        (pull_triton._value, {}),
-        (pull_triton._gradient, dict(HAS_GIVEN=False)),
-        (pull_triton._gradient, dict(HAS_GIVEN=True)),
-    ):
+    for kernel in (pull_triton._value, pull_triton._gradient):
         one = 'c' if channels_last else 'p'  # Triton compiles a stride of 1 as a constant
-        constants = dict(constants, POSITIONS=pull_triton.POSITIONS, CHANNELS=pull_triton.CHANNELS)
-        constants.update({f'{name}_{one}': 1 for name in ('feature', 'given', 'out')})
+        constants = dict(POSITIONS=pull_triton.POSITIONS, CHANNELS=pull_triton.CHANNELS)
+        constants.update({f'{name}_{one}': 1 for name in ('feature', 'out')})
         constants['anchors_c' if channels_last else 'anchors_k'] = 1
-        types = dict(feature=f'*{dtype}', given=f'*{dtype}', out=f'*{dtype}', target='*i64')
+        types = dict(feature=f'*{dtype}', out=f'*{dtype}', target='*i64')
         types.update(dict.fromkeys(('weight', 'anchors', 'sums', 'scale'), '*fp32'))
         names = kernel.arg_names
         source = compiler.ASTSource(
@@ -93,13 +85,12 @@ def test_pull_triton__equals_the_cpu(shape, channels_last, dtype, monkeypatch):
 
     def step(device):
         leaf = feature.to(device).requires_grad_()
-        shared = join_pulls(leaf)
-        loss = pull_loss(shared, target.to(device), anchors.to(device))
-        (loss + shared.float().sin().sum()).backward()
+        loss = pull_loss(leaf, target.to(device), anchors.to(device))
+        (loss + leaf.float().sin().sum()).backward()
         return loss.detach().cpu(), leaf.grad.cpu()
 
     expected = step('cpu')
     torch.testing.assert_close(step('cuda'), expected)
     assert all(torch.equal(*each) for each in zip(step('cuda'), step('cuda')))
-    monkeypatch.setattr('sar_mm.ops.pull._backend', lambda feature, target: pull_blocked)
+    monkeypatch.setenv('SAR_MM_PULL', 'blocked')
     torch.testing.assert_close(step('cuda'), expected)

@@ -8,10 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...checks import check, check_config
-from ...ops import join_pulls
 from ...registry import MODELS
 
-Recorded = Tuple[Tensor, bool]  # a feature, and whether gradients were recorded then
+Recorded = Tuple[Tensor, bool, int]  # a feature, whether gradients were recorded then, and its version
 OWN_LOSSES = ('loss_anchor', 'loss_pull', 'loss_separation')
 
 
@@ -33,8 +32,7 @@ class HeadAdapter:
       overridden, what to call it), and ``feature`` says in words what they are;
     - ``classify`` puts embedded anchors through the classifier;
     - the stock head's methods are overridden to run its loss inside ``recording()``, to call ``record`` there with the
-      classifier's input, before its dropout, and go on with what it returns, and to add ``anchor_losses`` to what the
-      loss returns.
+      classifier's input, before its dropout, and to add ``anchor_losses`` to what the loss returns.
 
     Args:
         anchor_head: Options of :class:`SemanticAnchorHead` that differ from what follows from the head.
@@ -164,20 +162,14 @@ class HeadAdapter:
                 'names the file'
             ) from error
 
-    def record(self, feature: Tensor) -> Tensor:
-        """Note the input of the task classifier, if in ``recording()``, and return it for the classifier.
-
-        What is returned lets the gradient of the pull join the classifier's, see :func:`sar_mm.ops.join_pulls`.
-        """
-        if self.training:  # recording or not: activation checkpointing runs the head again
-            feature = join_pulls(feature)
+    def record(self, feature: Tensor) -> None:
+        """Note the input of the task classifier, if in ``recording()``."""
         if self._features is not None:
-            self._features.append((feature, torch.is_grad_enabled()))
-        return feature
+            self._features.append((feature, torch.is_grad_enabled(), feature._version))
 
-    def record_input(self, layer: nn.Module, inputs: tuple) -> Optional[tuple]:
+    def record_input(self, layer: nn.Module, inputs: tuple) -> None:
         """Record what a layer is given; a forward pre-hook. A method, not a closure, lives through ``deepcopy``."""
-        return (self.record(inputs[0]), *inputs[1:])
+        self.record(inputs[0])
 
     def anchor_losses(
         self, features: Optional[List[Recorded]], target: Tensor, weight: Optional[Tensor] = None
@@ -200,16 +192,18 @@ class HeadAdapter:
                 'put SAR in front of the type of that head instead'
             )
         expected = [each.semantic_anchors.shape[1] for each in anchor_heads]
-        if [feature.shape[1] for feature, _ in features] != expected:
-            seen = ', '.join(str(tuple(feature.shape)) for feature, _ in features) or 'none'
+        if [feature.shape[1] for feature, *_ in features] != expected:
+            seen = ', '.join(str(tuple(feature.shape)) for feature, *_ in features) or 'none'
             channels = ' and '.join(f'one of {each} channels' for each in expected)
             raise RuntimeError(
                 f'{name} should see a feature per step, {channels}, the input of its classifier `{self.classifier}`, '
                 f'but saw {seen}: write a HeadAdapter for this head, and pass it to with_semantic_anchors()'
             )
-        if torch.is_grad_enabled() and not all(with_grad for _, with_grad in features):
+        if torch.is_grad_enabled() and not all(with_grad for _, with_grad, _ in features):
             raise RuntimeError(
                 f'{name} sees its features without gradients: activation checkpointing with use_reentrant=True runs '
                 'the head twice; leave the head out of it, or use the kind that is not reentrant'
             )
-        return [feature for feature, _ in features]
+        if any(feature._version != version for feature, _, version in features):
+            raise RuntimeError(f'{name} changes its features in place after its classifier: use operators that do not')
+        return [feature for feature, *_ in features]

@@ -258,7 +258,7 @@ class MultiTaskHeadAdapter:
             # there in every step.
             if isinstance(head, HeadAdapter) and not any(task in sample for sample in data_samples):
                 anchors = [m.semantic_anchors for m in head.anchor_head.modules() if isinstance(m, SemanticAnchorHead)]
-                features = [(each.new_zeros(0, each.shape[1]), True) for each in anchors]
+                features = [(each.new_zeros(0, each.shape[1]), True, 0) for each in anchors]
                 idle = head.anchor_losses(features, anchors[0].new_zeros(0, dtype=torch.long))
                 losses.update({f'{task}_{name}': value for name, value in idle.items()})
         return losses

@@ -39,7 +39,8 @@ class DecodeHeadAdapter(HeadAdapter):
         return logits
 
     def cls_seg(self, feat: Tensor) -> Tensor:
-        return super().cls_seg(self.record(feat))
+        self.record(feat)
+        return super().cls_seg(feat)
 
     def loss(self, *args, **kwargs) -> Dict[str, Tensor]:
         with self.recording():

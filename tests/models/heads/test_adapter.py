@@ -469,9 +469,14 @@ def test_loss__activation_checkpointing(fcn, make_seg_samples, open_gate, use_re
         assert feats[0].grad.abs().sum() > 0
 
 
-def test_record__leaves_inference_alone(fcn):
+def test_loss__refuses_a_feature_that_is_changed_in_place(fcn, make_seg_samples):
     FCNHead, options, feats = fcn
-    head = with_semantic_anchors(FCNHead)(**options)
-    feature = torch.randn(2, head.conv_seg.in_channels, 4, 4, requires_grad=True)
-    assert head.eval().record(feature) is feature
-    assert head.train().record(feature) is not feature
+
+    class PlainHead(FCNHead):
+        def cls_seg(self, feat):
+            logits = self.conv_seg(feat)
+            feat.detach().mul_(2)
+            return logits
+
+    with pytest.raises(RuntimeError, match='SARPlainHead changes its features in place'):
+        with_semantic_anchors(PlainHead)(**options).loss(feats, make_seg_samples(), None)
