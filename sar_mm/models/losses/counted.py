@@ -4,7 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...checks import are_weights, check, check_class_counts, check_weight
+from ...checks import are_weights, check, check_choice, check_class_counts, check_weight
+
+REDUCTIONS = ('mean', 'sum', 'none')
 
 
 class ClassCountLoss(nn.Module):
@@ -81,7 +83,7 @@ class ClassCountLoss(nn.Module):
         ignore_index: int = -100,
         reduction_override: Optional[str] = None,
     ) -> Tensor:
-        """Return the weighted loss, a scalar.
+        """Return the weighted loss, a scalar unless ``reduction_override`` is ``'none'``.
 
         Args:
             score: Logits, (N, K) or (N, K, H, W).
@@ -89,9 +91,11 @@ class ClassCountLoss(nn.Module):
             weight: A weight per sample or pixel.
             avg_factor: Divisor of the sum. None: the number of samples or pixels.
             ignore_index: Class index that is left out.
-            reduction_override: None; there is no other reduction.
+            reduction_override: ``'mean'``, as None, ``'sum'``, or ``'none'`` for the loss of every sample or pixel, which
+                pixel samplers ask for.
         """
-        check(reduction_override is None, 'reduction_override', reduction_override, 'None')
+        reduction = 'mean' if reduction_override is None else reduction_override
+        check_choice('reduction_override', reduction, REDUCTIONS)
         counts = self._counts_for(score)
         is_soft = target.is_floating_point()
         if is_soft:
@@ -111,7 +115,11 @@ class ClassCountLoss(nn.Module):
             loss = loss / _mean_weight(class_weight, target, weight, ignore_index)
         if weight is not None:
             loss = loss * weight
-        return self.loss_weight * (loss.mean() if avg_factor is None else loss.sum() / avg_factor)
+        if reduction == 'mean':
+            loss = loss.mean() if avg_factor is None else loss.sum() / avg_factor
+        elif reduction == 'sum':
+            loss = loss.sum()
+        return self.loss_weight * loss
 
     def adjust(self, score: Tensor, target: Tensor, counts: Tensor) -> Tensor:
         """Return the logits that the cross-entropy is taken of."""

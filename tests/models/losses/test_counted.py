@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.registry import DefaultScope
 
 from sar_mm.models.losses import ClassBalancedLoss, LDAMLoss, LogitAdjustedLoss
 from sar_mm.ops import effective_number_weights
@@ -136,9 +137,34 @@ def test_losses__nothing_counts(name):
     assert value == 0 and not score.grad.any()
 
 
-def test_losses__wrong_reduction():
-    with pytest.raises(ValueError, match='`reduction_override` to be None'):
-        make('LDAMLoss', class_counts=COUNTS)(*draw(), reduction_override='sum')
+@pytest.mark.parametrize('name', KINDS)
+def test_losses__reductions(name):
+    score, target = draw((2, 3, 4), ignored=True)
+    loss = make(name, class_counts=COUNTS, class_weight=[1.0, 2.0, 3.0, 0.5], loss_weight=0.5)
+    mean, total, each = (
+        loss(score, target, ignore_index=255, reduction_override=kind) for kind in ('mean', 'sum', 'none')
+    )
+    assert each.shape == target.shape and not each[target == 255].any()
+    torch.testing.assert_close(each.mean(), mean)
+    torch.testing.assert_close(each.sum(), total)
+    assert torch.equal(loss(score, target, ignore_index=255), mean)
+    with pytest.raises(ValueError, match='`reduction_override` to be one of'):
+        loss(score, target, reduction_override='max')
+
+
+@pytest.mark.parametrize('name', KINDS)
+def test_losses__with_a_sampler_of_hard_pixels(name, make_seg_samples):
+    pytest.importorskip('mmseg.models')
+    options = dict(in_channels=4, channels=4, num_classes=K, num_convs=0, concat_input=False, dropout_ratio=0)
+    sampler = dict(type='OHEMPixelSampler', min_kept=10)
+    loss = dict(type=name, class_counts=COUNTS)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        head = MODELS.build(dict(type='SARFCNHead', sampler=sampler, loss_decode=loss, **options))
+    feature = torch.randn(2, 4, 64, 64, requires_grad=True)
+    losses = head.loss((feature,), make_seg_samples(labels=(0, 1, 2, 3, 255)), None)
+    losses['loss_ce'].backward()
+    places = feature.grad.abs().sum(1) > 0
+    assert losses['loss_ce'] > 0 and 10 <= places.sum() < 2 * 64 * 64 / 4
 
 
 @pytest.mark.parametrize('name', KINDS)
