@@ -91,8 +91,8 @@ class ClassCountLoss(nn.Module):
             weight: A weight per sample or pixel.
             avg_factor: Divisor of the sum. None: the number of samples or pixels.
             ignore_index: Class index that is left out.
-            reduction_override: ``'mean'``, as None, ``'sum'``, or ``'none'`` for the loss of every sample or pixel, which
-                pixel samplers ask for.
+            reduction_override: ``'mean'``, as None, ``'sum'``, or ``'none'`` for the loss of every sample or pixel, for
+                samplers of hard pixels.
         """
         reduction = 'mean' if reduction_override is None else reduction_override
         check_choice('reduction_override', reduction, REDUCTIONS)
