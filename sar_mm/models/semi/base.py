@@ -1,9 +1,10 @@
 from abc import abstractmethod
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from inspect import signature
-from typing import Any, ContextManager, Dict, Iterator, List, NamedTuple, Optional, Union
+from typing import Any, ContextManager, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import torch
+from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 from ...checks import check_choice, check_config, check_flag, check_integer, check_weight
 from ...registry import MODELS
 from ..anchor_head import two_passes
+from .cutmix import Paste, paste
 from .data_preprocessor import SemiDataPreprocessor
 from .pseudo_labels import PseudoLabels
-from .task_losses import keep_running_stats, split_losses
-from .teacher import evaluating
+from .task_losses import Part, keep_running_stats, split_losses
+from .teacher import evaluating, labelling, start_as_the_student
 
 PARTS = ('student', 'teacher')
 
@@ -25,12 +27,18 @@ class View(NamedTuple):
     images: Tensor  # (N, C, H, W)
     label: Tensor  # (N,) or (N, H, W)
     mask: Tensor  # which labels count, of the same shape
+    inside: Tensor  # what is part of an image and no padding, of the same shape
     samples: List  # data samples of the images
 
     @property
     def weight(self) -> Optional[Tensor]:
         """The mask as weights of the images, (N,); None where it is one of pixels, which are ignored by their label."""
         return self.mask.float() if self.mask.dim() == 1 else None
+
+    @property
+    def part(self) -> Part:
+        """These images as a part of a batch whose losses are split."""
+        return Part(len(self.images), self.weight, self.inside.float().mean())
 
 
 class SemiModel(BaseModel):
@@ -44,15 +52,17 @@ class SemiModel(BaseModel):
         student: Config of the model.
         data_preprocessor: That of the student, for configs that have it beside the model.
         teacher: Config of a moving average of the student, by default a :class:`MeanTeacher`, which makes the
-            pseudo-labels. None: the student itself makes them, in evaluation mode.
-        threshold: A pseudo-label counts if its probability is above this number in [0, 1]; or the config of a
+            pseudo-labels in evaluation mode. None: the student itself makes them, from weak views in its training
+            batch: batch normalisation takes its statistics of that batch, as published.
+        threshold: A pseudo-label counts if its probability is at least this number in [0, 1]; or the config of a
             :class:`SelfAdaptiveThreshold`.
         distribution_alignment: Options of :class:`DistributionAlignment`. None: there is none.
+        sup_weight: Weight of the task losses of labelled images.
         unsup_weight: Weight of the loss on unlabelled images.
-        warmup_iters: Training steps in which that weight rises from 0, linearly.
-        joint_forward: Put labelled and unlabelled images through the student in one batch, of which batch normalisation
-            takes its statistics. False: one after the other, with statistics of their own; the running ones are then
-            those of the labelled images.
+        warmup_iters: Steps of the run in which that weight rises from 0, linearly.
+        joint_forward: Put labelled images, strong views and, without a teacher, weak views through the student in one
+            batch, of which batch normalisation takes its statistics. False: strong views come after the others, with
+            statistics of their own, as in UniMatch; with a teacher, the running ones leave them out.
         predict_with: Which part predicts in tests, ``'student'`` or ``'teacher'``. None: the teacher if there is one.
 
     Raises:
@@ -68,11 +78,13 @@ class SemiModel(BaseModel):
         teacher: Optional[dict] = None,
         threshold: Union[float, dict] = 0.95,
         distribution_alignment: Optional[dict] = None,
+        sup_weight: float = 1.0,
         unsup_weight: float = 1.0,
         warmup_iters: int = 0,
         joint_forward: bool = True,
         predict_with: Optional[str] = None,
     ) -> None:
+        check_weight('semi.sup_weight', sup_weight)
         check_weight('semi.unsup_weight', unsup_weight)
         check_integer('semi.warmup_iters', warmup_iters, minimum=0)
         check_flag('semi.joint_forward', joint_forward)
@@ -92,12 +104,12 @@ class SemiModel(BaseModel):
         self.teacher = None
         if teacher is not None:
             self.teacher = MODELS.build({'type': 'MeanTeacher', **teacher, 'model': model})
+        self.sup_weight = sup_weight
         self.unsup_weight = unsup_weight
         self.warmup_iters = warmup_iters
         self.joint_forward = joint_forward
         self.predict_with = predict_with or parts[-1]
-        self.register_buffer('steps', torch.tensor(0))
-        self._register_load_state_dict_pre_hook(self._take_weights_of_a_plain_model)
+        self._register_load_state_dict_pre_hook(self._prepare_loading)
 
     @abstractmethod
     def count_classes(self) -> int:
@@ -115,18 +127,18 @@ class SemiModel(BaseModel):
     def label_samples(self, view: View) -> List:
         """Return data samples with the labels of a view."""
 
-    def usable(self, mask: Tensor, samples: List) -> Tensor:
-        """Return the mask without what is no part of the images."""
-        return mask
+    def inside(self, label: Tensor, samples: List) -> Tensor:
+        """Return what is part of the images and no padding, a boolean of the shape of labels."""
+        return torch.ones_like(label, dtype=torch.bool)
 
-    def mix(self, view: View) -> View:
-        """Return a strong view with its images mixed, if they are to be."""
-        return view
+    def draw_pastes(self, images: Tensor) -> List[Paste]:
+        """Draw what is to be pasted from one image of a strong view into another."""
+        return []
 
     perturbs_features = False  # whether weak views go through the student, too, with features perturbed
 
     def perturbing(self, start: int) -> ContextManager:
-        """Perturb the features of the images from ``start`` on while the context lasts."""
+        """Perturb the features of the images from ``start`` on, the weak views, while the context lasts."""
         return nullcontext()
 
     @property
@@ -169,68 +181,117 @@ class SemiModel(BaseModel):
         images = dict(zip(branches, inputs.split(list(branches.values()))))
         each = iter(data_samples)
         samples = {name: [next(each) for _ in range(size)] for name, size in branches.items()}
-        labelled, weak = samples['labelled'], samples['weak']
+        strong = [name for name in branches if name.startswith('strong')]
+        weak_views = ['weak'] if self.teacher is None or self.perturbs_features else []
+        # Weak views come last in their batch, where features may be perturbed.
+        batches = [['labelled', *strong, *weak_views]] if self.joint_forward else [['labelled', *weak_views], strong]
         with torch.no_grad():
-            if self.teacher is not None:
-                # At the start of a step: at its end, the optimizer's step is not in the hands of a model.
-                self.teacher.update_parameters(self.student)
-            with self._teaching() as model:
-                probability = self.predict_probability(model, images['weak'])
-            label, mask, log = self.pseudo_labels(probability, self.true_labels(labelled))
-            mask = self.usable(mask, weak)
-            log.update(pseudo_ratio=mask.float().mean(), **self._accuracy(label, mask, self.true_labels(weak)))
-            names = [name for name in branches if name.startswith('strong')]
-            strong = [self.mix(View(images[name], label, mask, samples[name])) for name in names]
-            perturbed = [View(images['weak'], label, mask, weak)] if self.perturbs_features else []
-            ramp = (self.steps / self.warmup_iters).clamp(max=1) if self.warmup_iters else 1.0
-            self.steps += 1
-        losses, unsup = self._task_losses(images['labelled'], labelled, strong, perturbed)
-        losses.update(loss_unsup=self.unsup_weight * ramp * unsup, **log)
+            pastes = {name: self.draw_pastes(images[name]) for name in strong}
+            for name in strong:
+                images[name] = paste(images[name], pastes[name])
+            views, log = self._label(images, samples, batches[0], pastes)
+        losses, unsup = self._task_losses(images['labelled'], samples['labelled'], views, batches)
+        losses.update(loss_unsup=self.unsup_weight * self._warmup() * unsup, **log)
         return losses
 
-    def _task_losses(self, images: Tensor, samples: List, strong: List[View], perturbed: List[View]) -> tuple:
-        """Return the student's losses of labelled images, and the loss of unlabelled ones: the mean of both kinds."""
-        kinds = [kind for kind in (strong, perturbed) if kind]
-        sizes = [sum(len(view.images) for view in kind) for kind in kinds]
-        weights = [None if kind[0].weight is None else torch.cat([view.weight for view in kind]) for kind in kinds]
-        views = strong + perturbed
-        unlabelled = torch.cat([view.images for view in views])
-        unlabelled_samples = [sample for view in views for sample in self.label_samples(view)]
-        if self.joint_forward:
-            split = split_losses(self.student, [len(images), *sizes], [None, *weights])
-            with self.perturbing(len(images) + sizes[0]), split as collected:
-                losses = self.student.loss(torch.cat([images, unlabelled]), samples + unlabelled_samples)
-        else:
-            split = split_losses(self.student, [0, *sizes], [None, *weights])
-            with two_passes(self.student):
-                losses = self.student.loss(images, samples)
-                with self.perturbing(sizes[0]), keep_running_stats(self.student), split as collected:
-                    second = self.student.loss(unlabelled, unlabelled_samples)
-            # In the usual order; what only the second one has are those of the anchors.
-            losses = {name: losses.get(name, value) for name, value in second.items()}
-        if not collected[0]:
-            raise RuntimeError(f'{type(self.student).__name__} called no loss of its heads')
-        return losses, sum(map(sum, collected)) / len(collected)
-
-    def _take_weights_of_a_plain_model(self, state_dict: Dict[str, Any], prefix: str, *args) -> None:
-        """Turn a checkpoint of the student's model alone into one of the student and of its teacher."""
-        if any(name.startswith(f'{prefix}student.') for name in state_dict):
-            return
-        for name in [name for name in state_dict if name.startswith(prefix)]:
-            own, value = name[len(prefix) :], state_dict.pop(name)
-            state_dict[f'{prefix}student.{own}'] = value
-            if self.teacher is not None:
-                state_dict[f'{prefix}teacher.module.{own}'] = value
-
-    @contextmanager
-    def _teaching(self) -> Iterator[nn.Module]:
+    def _label(
+        self, images: Dict[str, Tensor], samples: Dict[str, List], batch: List[str], pastes: Dict[str, List[Paste]]
+    ) -> Tuple[Dict[str, View], Dict[str, Tensor]]:
+        """Return the unlabelled views with their labels, and what to log of these."""
+        number, weak = len(images['weak']), samples['weak']
+        needs_more = self.teacher is None and any(pastes.values())
         if self.teacher is not None:
-            yield self.teacher.module
+            # At the start of a step: at its end, the optimizer's step is not in the hands of a model.
+            self.teacher.update_parameters(self.student)
+            probability = self.predict_probability(self.teacher.module, images['weak'])
         else:
-            with evaluating(self.student):
-                yield self.student
+            with labelling(self.student):
+                probability = self.predict_probability(self.student, torch.cat([images[name] for name in batch]))
+            probability = probability[-number:]
+            if needs_more:  # what is pasted is labelled in evaluation mode, as in UniMatch
+                with evaluating(self.student):
+                    probability = torch.cat([probability, self.predict_probability(self.student, images['weak'])])
             # Autocast keeps the weights it has cast, here without the graph that training needs.
             torch.clear_autocast_cache()
+        inside = self.inside(probability[:number, 0], weak)
+        counted = torch.cat([inside, torch.zeros_like(inside)]) if needs_more else inside
+        label, mask, log = self.pseudo_labels(probability, self.true_labels(samples['labelled']), counted)
+        label, other_label = label[:number], label[-number:]
+        mask, other_mask = mask[:number] & inside, mask[-number:] & inside
+        log.update(pseudo_ratio=mask.float().mean(), **self._accuracy(label, mask, self.true_labels(weak)))
+        views = {
+            name: View(
+                images[name],
+                paste(label, pastes[name], other_label),
+                paste(mask, pastes[name], other_mask),
+                paste(inside, pastes[name]),
+                samples[name],
+            )
+            for name in pastes
+        }
+        # Weak views that are only there to be labelled are not learnt from.
+        taught = mask if self.perturbs_features else torch.zeros_like(mask)
+        views['weak'] = View(images['weak'], label, taught, inside, weak)
+        return views, log
+
+    def _task_losses(
+        self, images: Tensor, samples: List, views: Dict[str, View], batches: List[List[str]]
+    ) -> Tuple[Dict[str, Tensor], Tensor]:
+        """Return the student's losses of labelled images, and the loss of unlabelled ones: the mean of both kinds."""
+        passes = []
+        unsup: Dict[str, List[Tensor]] = {name: [] for name in views}
+        with two_passes(self.student) if len(batches) > 1 else nullcontext():
+            for batch in batches:
+                unlabelled = [views[name] for name in batch if name in views]
+                is_first = 'labelled' in batch
+                given = [*([images] if is_first else []), *(view.images for view in unlabelled)]
+                given_samples = [*(samples if is_first else [])]
+                for view in unlabelled:
+                    given_samples += self.label_samples(view)
+                parts = [Part(len(images) if is_first else 0, factor=self.sup_weight), *(v.part for v in unlabelled)]
+                weak = sum(map(len, given[:-1])) if batch[-1] == 'weak' else None
+                perturbing = nullcontext() if weak is None else self.perturbing(weak)
+                keep = is_first or self.teacher is None
+                keeping = nullcontext() if keep else keep_running_stats(self.student)
+                with perturbing, keeping, split_losses(self.student, parts) as collected:
+                    passes.append(self.student.loss(torch.cat(given), given_samples))
+                for name, values in zip([name for name in batch if name in views], collected):
+                    unsup[name] += values
+        # In the usual order; what only the last one has are those of the anchors.
+        losses = {name: passes[0].get(name, value) for name, value in passes[-1].items()}
+        strong = [sum(unsup[name]) for name in views if name != 'weak']
+        if not all(isinstance(value, Tensor) for value in strong):
+            raise RuntimeError(f'{type(self.student).__name__} called no loss of its heads')
+        kinds = [sum(strong) / len(strong)]
+        if self.perturbs_features:
+            kinds.append(sum(unsup['weak']))
+        return losses, sum(kinds) / len(kinds)
+
+    def _warmup(self) -> float:
+        """Return the share of ``unsup_weight`` in this step of the run, which a loaded checkpoint does not bring on."""
+        if not self.warmup_iters:
+            return 1.0
+        hub = MessageHub.get_current_instance()
+        if 'iter' not in hub.runtime_info:
+            raise RuntimeError(
+                'semi.warmup_iters counts the steps of a Runner with its RuntimeInfoHook, but there is none: tell them '
+                "by MessageHub.get_current_instance().update_info('iter', step)"
+            )
+        return min(hub.get_info('iter') / self.warmup_iters, 1.0)
+
+    def _prepare_loading(self, state_dict: Dict[str, Any], prefix: str, *args) -> None:
+        """Turn a checkpoint of the student's model alone into one of both parts; what a teacher lacks is the student's.
+
+        Checkpoints of 0.1.0 have the number of steps, too.
+        """
+        own = [name for name in state_dict if name.startswith(prefix)]
+        if own and not any(name.startswith(f'{prefix}student.') for name in own):
+            for name in own:
+                value = state_dict.pop(name)
+                state_dict[f'{prefix}student.{name[len(prefix) :]}'] = value
+        state_dict.pop(f'{prefix}steps', None)
+        if own and self.teacher is not None:
+            start_as_the_student(self.teacher, self.student, state_dict, prefix)
 
     @staticmethod
     def _accuracy(label: Tensor, mask: Tensor, truth: Optional[Tensor]) -> Dict[str, Tensor]:

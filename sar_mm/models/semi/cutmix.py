@@ -1,48 +1,67 @@
-from typing import Optional, Tuple
+"""CutMix as in UniMatch.
+
+French et al., "Semi-supervised semantic segmentation needs strong, varied perturbations", BMVC 2020; the sizes of the
+boxes are those of Yang et al., "Revisiting Weak-to-Strong Consistency", CVPR 2023: 2 to 40 % of the area.
+"""
+
+from typing import List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
 
 Box = Tuple[slice, slice]
 
+
+class Paste(NamedTuple):
+    """A box that an image gets from another one."""
+
+    target: int
+    source: int
+    box: Box
+
+
 AREA = (0.02, 0.4)
 ASPECT = (0.3, 1 / 0.3)
 
 
-def cutmix(images: Tensor, labels: Tensor, mask: Tensor, prob: float) -> Tuple[Tensor, Tensor, Tensor]:
-    """Paste a box of another image of the batch into each image, with its labels; CutMix as in UniMatch.
+def draw_pastes(number: int, height: int, width: int, prob: float) -> List[Paste]:
+    """Draw a box of another image for the share ``prob`` of ``number`` images; a single image has no other one."""
+    shift = int(torch.randint(1, max(number, 2), ()))  # so that no image meets itself
+    boxes = [draw_box(height, width, prob) for _ in range(number)]
+    return [Paste(index, (index + shift) % number, box) for index, box in enumerate(boxes) if box is not None]
 
-    French et al., "Semi-supervised semantic segmentation needs strong, varied perturbations", BMVC 2020; the sizes of
-    the boxes are those of Yang et al., "Revisiting Weak-to-Strong Consistency", CVPR 2023: 2 to 40 % of the area.
+
+def paste(values: Tensor, pastes: List[Paste], source: Optional[Tensor] = None) -> Tensor:
+    """Return images, labels or masks (N, ..., H, W) with the boxes of others in them; without boxes, as they are.
 
     Args:
-        images: (N, C, H, W).
-        labels: (N, H, W).
-        mask: Which labels count, (N, H, W).
-        prob: The share of images that get a box. A single image has no other one, and stays as it is.
-
-    Returns:
-        All three, of the same shapes, new tensors.
+        values: (N, ..., H, W).
+        pastes: What to paste.
+        source: What the boxes are taken of, of the same shape. None: the values.
     """
-    number = len(images)
-    shift = int(torch.randint(1, max(number, 2), ()))  # so that no image meets itself
-    mixed = images.clone(), labels.clone(), mask.clone()
-    for index in range(number):
-        box = draw_box(images.shape[-2], images.shape[-1], prob)
-        if box is not None:
-            for new, old in zip(mixed, (images, labels, mask)):
-                new[index][(..., *box)] = old[(index + shift) % number][(..., *box)]
-    return mixed
+    if not pastes:
+        return values
+    source = values if source is None else source
+    pasted = values.clone()
+    for each in pastes:
+        pasted[each.target][(..., *each.box)] = source[each.source][(..., *each.box)]
+    return pasted
 
 
 def draw_box(height: int, width: int, prob: float) -> Optional[Box]:
-    """Draw a box of random area, shape and place from torch's global generator; None with the chance ``1 - prob``."""
-    chance, area, aspect, top, left = torch.rand(5).tolist()
+    """Draw a box of random area, shape and place from torch's global generator; None with the chance ``1 - prob``.
+
+    Shapes and places are drawn again until the box fits, of the same area. Its sides are relative to those of the
+    image, or no box might fit into a long one.
+    """
+    chance, area = torch.rand(2).tolist()
     if chance >= prob:
         return None
-    area = (AREA[0] + area * (AREA[1] - AREA[0])) * height * width
-    aspect = ASPECT[0] + aspect * (ASPECT[1] - ASPECT[0])
-    rows = max(1, min(int((area * aspect) ** 0.5), height))
-    columns = max(1, min(int((area / aspect) ** 0.5), width))
-    top, left = int(top * (height - rows + 1)), int(left * (width - columns + 1))
-    return slice(top, top + rows), slice(left, left + columns)
+    area = AREA[0] + area * (AREA[1] - AREA[0])
+    while True:
+        aspect, top, left = torch.rand(3).tolist()
+        aspect = ASPECT[0] + aspect * (ASPECT[1] - ASPECT[0])
+        rows, columns = max(1, int(height * (area * aspect) ** 0.5)), max(1, int(width * (area / aspect) ** 0.5))
+        top, left = int(top * height), int(left * width)
+        if top + rows <= height and left + columns <= width:
+            return slice(top, top + rows), slice(left, left + columns)

@@ -1,8 +1,9 @@
 """Which of a teacher's predictions become labels."""
 
-from typing import Dict, Optional, Tuple, Union
+from typing import Any, Dict, Optional, Tuple, Union
 
 import torch
+import torch.nn.functional as F
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ class FixedThreshold(nn.Module):
 
     Args:
         num_classes: K; the threshold does not depend on it.
-        value: A prediction becomes a label if its probability is above it, in [0, 1]: with 1, none does.
+        value: A prediction becomes a label if its probability is at least this, in [0, 1].
     """
 
     def __init__(self, num_classes: int, value: float = 0.95) -> None:
@@ -26,17 +27,31 @@ class FixedThreshold(nn.Module):
         check_probability('semi.threshold', value, ends=True)
         self.value = value
 
-    def forward(self, probability: Tensor) -> Tensor:
+    def forward(self, probability: Tensor, counted: Tensor) -> Tensor:
         """Return the threshold of every place, (N, ...) or one for all, for probabilities (N, K, ...)."""
         return probability.new_tensor(self.value)
 
 
+class Averages(nn.Module):
+    """A module whose buffers are only right together: loaded all, or, for another number of classes, none."""
+
+    def _load_from_state_dict(self, state_dict: Dict[str, Any], prefix: str, *args) -> None:
+        own = {prefix + name: buffer for name, buffer in self.named_buffers(recurse=False)}
+        if any(name in state_dict and state_dict[name].shape != own[name].shape for name in own):
+            state_dict.update({name: self.initial(name[len(prefix) :], buffer) for name, buffer in own.items()})
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def initial(self, name: str, buffer: Tensor) -> Tensor:
+        """Return what a buffer starts with."""
+        raise NotImplementedError
+
+
 @MODELS.register_module()
-class SelfAdaptiveThreshold(nn.Module):
+class SelfAdaptiveThreshold(Averages):
     """A threshold per class that rises as the model learns: FreeMatch's (Wang et al., ICLR 2023, eqs. 5 to 7).
 
     ``tau = m tau + (1 - m) mean(max_k q)`` and ``p = m p + (1 - m) mean(q)``, both from 1/K on, over the predictions q
-    of all processes; the threshold of class k is ``tau p_k / max(p)``.
+    of all processes; the threshold of class k is ``tau p_k / max(p)``. Padding does not count.
 
     Args:
         num_classes: K.
@@ -50,20 +65,24 @@ class SelfAdaptiveThreshold(nn.Module):
         self.register_buffer('overall', torch.tensor(1 / num_classes))
         self.register_buffer('per_class', torch.full((num_classes,), 1 / num_classes))
 
-    def forward(self, probability: Tensor) -> Tensor:
-        """Take the probabilities (N, K, ...) in, and return the threshold of every place, (N, ...)."""
+    def initial(self, name: str, buffer: Tensor) -> Tensor:
+        return torch.full_like(buffer, 1 / len(self.per_class))
+
+    def forward(self, probability: Tensor, counted: Tensor) -> Tensor:
+        """Take the probabilities (N, K, ...) that are ``counted`` (N, ...) in, and return the thresholds, (N, ...)."""
         confidence, label = probability.max(dim=1)
-        update_average(self.overall, mean_over_processes(confidence.mean()), self.momentum)
-        update_average(self.per_class, mean_over_processes(class_mean(probability)), self.momentum)
+        update_average(self.overall, mean_over_processes(confidence[:, None], counted)[0], self.momentum)
+        update_average(self.per_class, mean_over_processes(probability, counted), self.momentum)
         return (self.overall * self.per_class / self.per_class.max())[label]
 
 
 @MODELS.register_module()
-class DistributionAlignment(nn.Module):
+class DistributionAlignment(Averages):
     """Scales predictions such that on average the classes are as frequent as they should be.
 
     ``q_k target_k / mean(q)_k``, normalised; Berthelot et al., "ReMixMatch", ICLR 2020, section 3.1, with moving
-    averages over the predictions of all processes, from 1/K on.
+    averages over the predictions of all processes. They start at the mean of the first batch. Neither padding nor
+    ignored pixels count.
 
     Args:
         num_classes: K.
@@ -79,22 +98,32 @@ class DistributionAlignment(nn.Module):
         self.target = target
         self.register_buffer('predicted', torch.full((num_classes,), 1 / num_classes))
         self.register_buffer('wanted', torch.full((num_classes,), 1 / num_classes))
+        self.register_buffer('started', torch.tensor(0.0))  # 1 once the averages have a first batch
 
-    def forward(self, probability: Tensor, labels: Tensor) -> Tensor:
+    def initial(self, name: str, buffer: Tensor) -> Tensor:
+        return torch.full_like(buffer, 0.0 if name == 'started' else 1 / len(self.wanted))
+
+    def _load_from_state_dict(self, state_dict: Dict[str, Any], prefix: str, *args) -> None:
+        if f'{prefix}predicted' in state_dict:  # checkpoints of 0.1.0 have averages that started at 1/K
+            state_dict.setdefault(f'{prefix}started', torch.ones_like(self.started))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def forward(self, probability: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
         """Return probabilities (N, K, ...) aligned.
 
         Args:
             probability: (N, K, ...).
             labels: Of the labelled images, of any shape; what lies outside [0, K) is left out.
+            counted: Which predictions are averaged, a boolean (N, ...).
         """
-        update_average(self.predicted, mean_over_processes(class_mean(probability)), self.momentum)
+        momentum = self.momentum * self.started
+        update_average(self.predicted, mean_over_processes(probability, counted), momentum)
         if self.target == 'labelled':
             num_classes = len(self.wanted)
             valid = (labels >= 0) & (labels < num_classes)
-            counts = probability.new_zeros(num_classes)
-            counts.index_add_(0, (labels * valid).flatten(), valid.flatten().to(counts.dtype))
-            share = mean_over_processes(counts / counts.sum().clamp(min=1))
-            update_average(self.wanted, share, self.momentum)
+            one_hot = F.one_hot((labels * valid).flatten(), num_classes).to(probability.dtype)
+            update_average(self.wanted, mean_over_processes(one_hot, valid.flatten()), momentum)
+        self.started.fill_(1.0)
         scale = self.wanted / self.predicted.clamp(min=1e-6)
         aligned = probability * scale.view(-1, *[1] * (probability.dim() - 2))
         return aligned / aligned.sum(dim=1, keepdim=True)
@@ -125,30 +154,33 @@ class PseudoLabels(nn.Module):
             self.alignment = MODELS.build({'type': 'DistributionAlignment', **alignment, 'num_classes': num_classes})
 
     @torch.no_grad()
-    def forward(self, probability: Tensor, labels: Tensor) -> Tuple[Tensor, Tensor, Dict[str, Tensor]]:
+    def forward(self, probability: Tensor, labels: Tensor, counted: Tensor) -> Tuple[Tensor, Tensor, Dict[str, Tensor]]:
         """Return the pseudo-labels (N, ...), which of them count, a boolean (N, ...), and what to log.
 
         Args:
             probability: (N, K, ...), of the weak views.
             labels: Of the labelled images of the batch, of any shape.
+            counted: Which predictions thresholds and alignment learn from, a boolean (N, ...).
         """
         if self.alignment is not None:
-            probability = self.alignment(probability, labels)
-        threshold = self.threshold(probability)
+            probability = self.alignment(probability, labels, counted)
+        threshold = self.threshold(probability, counted)
         confidence, label = probability.max(dim=1)
-        return label, confidence > threshold, dict(pseudo_threshold=threshold.mean())
+        return label, confidence >= threshold, dict(pseudo_threshold=threshold.mean())
 
 
-def class_mean(probability: Tensor) -> Tensor:
-    """Return the mean of probabilities (N, K, ...) over all but the classes, (K,)."""
-    return probability.transpose(0, 1).flatten(1).mean(dim=1)
-
-
-def update_average(average: Tensor, value: Tensor, momentum: float) -> None:
+def update_average(average: Tensor, value: Tensor, momentum: Union[float, Tensor]) -> None:
     """Move an average in place; where predictions overflowed it stays as it is, or it would be NaN for good."""
     average.lerp_(torch.where(value.isfinite().all(), value, average), 1 - momentum)
 
 
-def mean_over_processes(value: Tensor) -> Tensor:
-    all_reduce(value, op='mean')
-    return value
+def mean_over_processes(value: Tensor, counted: Tensor) -> Tensor:
+    """Return the mean of values (N, K, ...) over the places (N, ...) that are counted, of all processes, (K,).
+
+    It is NaN where none is counted.
+    """
+    # Not times 0: a value that does not count may be infinite.
+    kept = value.masked_fill(~counted[:, None], 0).transpose(0, 1).flatten(1)
+    sums = torch.cat([kept.sum(dim=1), counted.sum().to(kept.dtype)[None]])
+    all_reduce(sums, op='sum')
+    return sums[:-1] / sums[-1]

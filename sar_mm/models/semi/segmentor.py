@@ -12,7 +12,7 @@ from ...checks import check, check_probability
 from ...registry import MODELS
 from ..losses.counted import ClassCountLoss
 from .base import SemiModel, View, check_options
-from .cutmix import cutmix
+from .cutmix import Paste, draw_pastes
 
 _REFUSED = {
     'PIDHead': 'it needs maps of edges, which unlabelled images have not',
@@ -29,8 +29,8 @@ _REFUSED = {
 class SemiSegmentor(SemiModel):
     """Semi-supervised training of a segmentor of mmseg: FixMatch for pixels, with UniMatch's and other options.
 
-    A pixel's label is what the teacher sees in the weak view if its probability is above the threshold, else it is
-    ignored. Yang et al., "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation" (UniMatch),
+    A pixel's label is what is seen in the weak view if its probability is at least the threshold, else it is ignored.
+    Yang et al., "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation" (UniMatch),
     CVPR 2023: two strong views and ``feature_dropout=0.5``. Semantic anchors, where heads have them, pull labelled
     features by their labels and those of other views by pseudo-labels that count.
 
@@ -38,7 +38,8 @@ class SemiSegmentor(SemiModel):
         segmentor: Config of a segmentor, stock or with semantic anchors.
         semi: Options of :class:`SemiModel`, and
 
-            - ``cutmix_prob`` (0.5): share of unlabelled images in each strong view that get a box of another one.
+            - ``cutmix_prob`` (0.5): share of unlabelled images in each strong view that get a box of another one;
+              without a teacher, what is in the box is labelled in evaluation mode.
             - ``feature_dropout`` (0.0): share of channels of the features that are dropped in a further view, the weak
               one; 0: there is none. The loss on unlabelled images is then the mean of that of the strong views and that
               of the perturbed one.
@@ -104,15 +105,15 @@ class SemiSegmentor(SemiModel):
         labels = torch.cat([sample.gt_sem_seg.data for sample in samples]).long()
         return labels.masked_fill(labels == self.ignore_index, -1)
 
-    def usable(self, mask: Tensor, samples: List[SegDataSample]) -> Tensor:
-        inside = torch.zeros_like(mask)
+    def inside(self, label: Tensor, samples: List[SegDataSample]) -> Tensor:
+        inside = torch.zeros_like(label, dtype=torch.bool)
         for image, sample in zip(inside, samples):
             height, width = sample.metainfo['img_shape'][:2]
             image[:height, :width] = True
-        return mask & inside
+        return inside
 
-    def mix(self, view: View) -> View:
-        return View(*cutmix(view.images, view.label, view.mask, self.cutmix_prob), view.samples)
+    def draw_pastes(self, images: Tensor) -> List[Paste]:
+        return draw_pastes(len(images), *images.shape[-2:], self.cutmix_prob)
 
     def label_samples(self, view: View) -> List[SegDataSample]:
         labels = view.label.masked_fill(~view.mask, self.ignore_index)

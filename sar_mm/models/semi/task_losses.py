@@ -2,19 +2,27 @@
 
 from contextlib import contextmanager
 from functools import partial
-from itertools import accumulate
-from typing import Iterator, List, Optional, Sequence
+from typing import Iterator, List, NamedTuple, Optional, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..anchor_head import SemanticAnchorHead
+from ..losses.counted import ClassCountLoss
+
+
+class Part(NamedTuple):
+    """Images of a batch whose loss is one of its own."""
+
+    size: int  # number of images; 0 for labelled ones that are not there
+    weight: Optional[Tensor] = None  # of the images, (N,), for losses that have it as ``weight``
+    inside: Optional[Tensor] = None  # share of the pixels that are no padding; None for labelled images
+    factor: float = 1.0  # what the loss is multiplied by
 
 
 @contextmanager
-def split_losses(
-    model: nn.Module, sizes: Sequence[int], weights: Sequence[Optional[Tensor]]
-) -> Iterator[List[List[Tensor]]]:
+def split_losses(model: nn.Module, parts: Sequence[Part]) -> Iterator[List[List[Tensor]]]:
     """Let the loss modules of a model see the parts of its batch one by one.
 
     A model whose ``loss()`` is called in this context on the parts stacked to one batch returns the task losses of the
@@ -22,15 +30,18 @@ def split_losses(
     batch normalisation and semantic anchors see the whole batch. This takes hold of the loss modules, which every head
     of both toolboxes calls with predictions and targets of the batch, because the heads' own loss methods differ.
 
+    Cross-entropies of pixels, mmseg's and those with class counts, are averaged as in UniMatch, whatever
+    ``avg_non_ignore`` says: over the pixels of labelled images that are not ignored (with ``class_weight``, the
+    weighted mean, as PyTorch's), and over those of unlabelled ones that are no padding.
+
     Args:
         model: A segmentor or classifier.
-        sizes: Number of images in every part; 0 for a first part that is not there.
-        weights: Of every part, weights of its images (N,), for losses that have them as ``weight``, or None.
+        parts: The first one is that of labelled images.
     """
-    collected: List[List[Tensor]] = [[] for _ in sizes[1:]]
+    collected: List[List[Tensor]] = [[] for _ in parts[1:]]
     losses = list(loss_modules(model))
     for loss in losses:
-        loss.forward = partial(_forward_of_parts, type(loss).__name__, loss.forward, sizes, weights, collected)
+        loss.forward = partial(_forward_of_parts, loss, loss.forward, parts, collected)
     try:
         yield collected
     finally:
@@ -52,39 +63,60 @@ def loss_modules(model: nn.Module) -> Iterator[nn.Module]:
                     seen.update(loss.modules())
 
 
-def _forward_of_parts(
-    name, forward, sizes, weights, collected, pred: Tensor, target: Tensor, *args, **kwargs
-) -> Tensor:
+def _forward_of_parts(loss, forward, parts, collected, pred: Tensor, target: Tensor, *args, **kwargs) -> Tensor:
+    sizes = [part.size for part in parts]
     total = sum(sizes)
     if kwargs.get('reduction_override') is not None:  # a sampler that looks for hard pixels
         return forward(pred, target, *args, **kwargs)
     if len(pred) != total:
         raise RuntimeError(
-            f'{name} is called with {len(pred)} predictions for a batch of {total} images: a head that does not '
-            'predict image by image cannot be trained with labelled and unlabelled images'
+            f'{type(loss).__name__} is called with {len(pred)} predictions for a batch of {total} images: a head that '
+            'does not predict image by image cannot be trained with labelled and unlabelled images'
         )
-    ends = list(accumulate(sizes))
-    preds = pred.split(list(sizes))  # one backward step for all, where slices would have one each
+    if args:  # what follows the target in every loss of both toolboxes
+        kwargs['weight'], *args = args
     results = []
-    for part, end, weight, size in zip(preds, ends, weights, sizes):
-        rows = slice(end - size, end)
-
-        def take(value, rows=rows):
-            return value[rows] if isinstance(value, Tensor) and value.dim() and len(value) == total else value
-
-        if size == 0:
+    given = kwargs.get('weight')
+    weights = [None] * len(parts) if given is None else given.split(sizes)
+    preds, targets = pred.split(sizes), target.split(sizes)  # one backward step for all, where slices have one each
+    for part, pred_part, target_part, weight in zip(parts, preds, targets, weights):
+        if part.size == 0:
             results.append(pred.new_zeros(()))
             continue
-        options = {key: take(value) for key, value in kwargs.items()}
+        options = dict(kwargs)
         if options.get('avg_factor') is not None:
-            options['avg_factor'] = options['avg_factor'] * size / total
+            options['avg_factor'] = options['avg_factor'] * part.size / total
+        elif _averages_pixels(loss, target_part):
+            options['avg_factor'] = _pixels(loss, pred_part, target_part, part, kwargs['ignore_index'])
+        if part.weight is not None:
+            weight = part.weight if weight is None else part.weight * weight
         if weight is not None:
-            given = options.get('weight')
-            options['weight'] = weight if given is None else weight * given
-        results.append(forward(part, take(target), *map(take, args), **options))
+            options['weight'] = weight
+        if part.weight is not None and hasattr(loss, 'cum_samples'):  # SeesawLoss counts labels, whatever their weight
+            kept = part.weight.nonzero().flatten()
+            options['weight'] = weight[kept]
+            pred_part, target_part = pred_part[kept], target_part[kept]
+        results.append(part.factor * forward(pred_part, target_part, *args, **options))
     for losses, result in zip(collected, results[1:]):
         losses.append(result)
     return results[0]
+
+
+def _averages_pixels(loss: nn.Module, target: Tensor) -> bool:
+    return target.dim() > 1 and (hasattr(loss, 'avg_non_ignore') or isinstance(loss, ClassCountLoss))
+
+
+def _pixels(loss: nn.Module, pred: Tensor, target: Tensor, part: Part, ignore_index: int) -> Tensor:
+    """Return what the sum over the pixels of a part is divided by."""
+    outputs = pred.shape[1] if getattr(loss, 'use_sigmoid', False) else 1  # a binary cross-entropy of each
+    if part.inside is not None:
+        return (part.inside * target.numel() * outputs).clamp(min=1)
+    valid = target != ignore_index
+    class_weight = getattr(loss, 'class_weight', None)
+    if class_weight is None or outputs > 1 or isinstance(loss, ClassCountLoss):
+        return (valid.sum() * outputs).clamp(min=1)
+    weight_of_pixel = pred.new_tensor(class_weight, dtype=torch.float32)[target * valid] * valid
+    return weight_of_pixel.sum().clamp(min=torch.finfo(torch.float32).tiny)
 
 
 @contextmanager

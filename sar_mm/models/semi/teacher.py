@@ -1,12 +1,14 @@
 from contextlib import contextmanager
-from typing import Iterator
+from typing import Any, Dict, Iterator
 
 import torch
 from mmengine.model import ExponentialMovingAverage
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...checks import check_flag, check_probability
 from ...registry import MODELS
+from .task_losses import keep_running_stats
 
 
 @MODELS.register_module()
@@ -58,3 +60,35 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def labelling(student: nn.Module) -> Iterator[None]:
+    """Let a student label images of its training batch: batch normalisation is as in training, all else in evaluation.
+
+    Running statistics stay: they take the batch in when it is trained on.
+    """
+    norms = [module for module in student.modules() if isinstance(module, _BatchNorm) and module.training]
+    with evaluating(student):
+        for norm in norms:
+            norm.training = True
+        with keep_running_stats(student):
+            yield
+
+
+def start_as_the_student(teacher: nn.Module, student: nn.Module, state_dict: Dict[str, Any], prefix: str) -> None:
+    """Complete the teacher's weights in a checkpoint by the student's, where it has none that fit.
+
+    A classifier of another number of classes is not loaded; a teacher would keep random weights of its own for it.
+    """
+    own = student.state_dict()
+    for name, value in teacher.module.state_dict().items():
+        wanted, source = f'{prefix}teacher.module.{name}', f'{prefix}student.{name}'
+        if name in own and not fits(state_dict.get(wanted), value):
+            given = state_dict.get(source)
+            state_dict[wanted] = given if fits(given, value) else own[name]
+
+
+def fits(given: Any, own: Any) -> bool:
+    """Return whether an entry of a checkpoint loads into the one of a model."""
+    return isinstance(given, torch.Tensor) and given.shape == own.shape

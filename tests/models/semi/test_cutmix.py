@@ -1,7 +1,12 @@
 import pytest
 import torch
 
-from sar_mm.models.semi.cutmix import AREA, cutmix, draw_box
+from sar_mm.models.semi.cutmix import AREA, ASPECT, draw_box, draw_pastes, paste
+
+
+def cutmix(images, labels, mask, prob):
+    pastes = draw_pastes(len(images), *images.shape[-2:], prob)
+    return paste(images, pastes), paste(labels, pastes), paste(mask, pastes)
 
 
 def test_cutmix__labels_and_masks_move_with_the_pixels(seed):
@@ -54,3 +59,38 @@ def test_draw_box__lies_inside_and_has_the_area(seed):
     assert max(shares) <= AREA[1]
     assert min(shares) > 0.5 * AREA[0]  # whole pixels
     assert max(shares) > 0.35
+
+
+def test_paste__takes_the_boxes_of_another_source(seed):
+    seed(0)
+    values = torch.zeros(3, 8, 8)
+    pastes = draw_pastes(3, 8, 8, 1.0)
+    pasted = paste(values, pastes, values + 1)
+    assert [int(each.sum()) for each in pasted] == [
+        (each.box[0].stop - each.box[0].start) * (each.box[1].stop - each.box[1].start) for each in pastes
+    ]
+
+
+def test_draw_box__is_drawn_again_until_it_fits():
+    """As UniMatch's obtain_cutmix_box: area once; shape and place until the box lies inside."""
+    for seed in range(200):
+        torch.manual_seed(seed)
+        box = draw_box(40, 40, prob=1.0)
+        torch.manual_seed(seed)
+        _, size = torch.rand(2).tolist()
+        size = (AREA[0] + size * (AREA[1] - AREA[0])) * 40 * 40
+        while True:
+            ratio, y, x = torch.rand(3).tolist()
+            ratio = ASPECT[0] + ratio * (ASPECT[1] - ASPECT[0])
+            width, height = int((size / ratio) ** 0.5 + 1e-9), int((size * ratio) ** 0.5 + 1e-9)
+            x, y = int(x * 40), int(y * 40)
+            if x + width <= 40 and y + height <= 40:
+                break
+        assert (box[0].start, box[0].stop, box[1].start, box[1].stop) == (y, y + height, x, x + width)
+
+
+def test_draw_box__fits_into_a_long_image(seed):
+    seed(0)
+    for _ in range(200):
+        rows, columns = draw_box(8, 400, prob=1.0)
+        assert rows.stop <= 8 and columns.stop <= 400

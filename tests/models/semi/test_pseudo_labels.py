@@ -6,30 +6,26 @@ from sar_mm.models.semi.pseudo_labels import PseudoLabels
 
 PROBABILITY = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.2, 0.3, 0.5], [0.96, 0.02, 0.02]])
 LABELS = torch.tensor([0, 0, 2, -1])
+ALL = torch.ones(4, dtype=torch.bool)
 
 
-def test_pseudo_labels__counts_what_is_above_the_threshold():
-    label, mask, log = PseudoLabels(3, 0.6, None)(PROBABILITY, LABELS)
+def test_pseudo_labels__counts_what_reaches_the_threshold():
+    label, mask, log = PseudoLabels(3, 0.6, None)(PROBABILITY, LABELS, ALL)
     assert label.tolist() == [0, 1, 2, 0]
-    assert mask.tolist() == [True, False, False, True]  # 0.6 is not above 0.6
+    assert mask.tolist() == [True, True, False, True]  # 0.6 counts
     assert log['pseudo_threshold'] == pytest.approx(0.6)
-
-
-def test_pseudo_labels__with_threshold_1_none_counts():
-    _, mask, _ = PseudoLabels(2, 1, None)(torch.tensor([[1.0, 0.0]]), LABELS)
-    assert not mask.any()
 
 
 def test_pseudo_labels__of_pixels():
     maps = PROBABILITY.t()[None, :, :, None].repeat(2, 1, 1, 5)  # (2, 3, 4, 5)
-    label, mask, _ = PseudoLabels(3, 0.65, None)(maps, LABELS)
+    label, mask, _ = PseudoLabels(3, 0.65, None)(maps, LABELS, torch.ones(2, 4, 5, dtype=torch.bool))
     assert label[1, :, 4].tolist() == [0, 1, 2, 0]
     assert mask[0, :, 0].tolist() == [True, False, False, True]
 
 
 def test_self_adaptive_threshold__first_step_by_hand():
     threshold = SelfAdaptiveThreshold(3, momentum=0.9)
-    value = threshold(PROBABILITY)
+    value = threshold(PROBABILITY, ALL)
     overall = 0.9 / 3 + 0.1 * (0.7 + 0.6 + 0.5 + 0.96) / 4
     per_class = [0.9 / 3 + 0.1 * mean / 4 for mean in (1.96, 1.12, 0.92)]
     expected = [overall * per_class[label] / per_class[0] for label in (0, 1, 2, 0)]
@@ -40,14 +36,14 @@ def test_self_adaptive_threshold__rises_with_confidence_and_is_lower_for_rare_cl
     threshold = SelfAdaptiveThreshold(3, momentum=0.5)
     confident = torch.tensor([[0.98, 0.01, 0.01]] * 9 + [[0.1, 0.8, 0.1]])
     for _ in range(30):
-        value = threshold(confident)
+        value = threshold(confident, torch.ones(10, dtype=torch.bool))
     assert value[0] == pytest.approx(0.962, abs=1e-3)
     assert value[9] < 0.2
 
 
 def test_distribution_alignment__uniform_by_hand():
     alignment = DistributionAlignment(3, momentum=0.0)
-    aligned = alignment(PROBABILITY, LABELS)
+    aligned = alignment(PROBABILITY, LABELS, ALL)
     mean = PROBABILITY.mean(dim=0)
     expected = PROBABILITY / mean
     torch.testing.assert_close(aligned, expected / expected.sum(dim=1, keepdim=True))
@@ -56,13 +52,57 @@ def test_distribution_alignment__uniform_by_hand():
 
 def test_distribution_alignment__to_the_labelled_classes():
     alignment = DistributionAlignment(3, momentum=0.5, target='labelled')
-    alignment(PROBABILITY, LABELS)
-    assert alignment.wanted.tolist() == pytest.approx([0.5 / 3 + 0.5 * 2 / 3, 0.5 / 3, 0.5 / 3 + 0.5 / 3])
+    alignment(PROBABILITY, LABELS, ALL)
+    assert alignment.wanted.tolist() == pytest.approx([2 / 3, 0, 1 / 3])  # of the first batch
+    alignment(PROBABILITY, torch.tensor([1, 1, -1]), ALL)
+    assert alignment.wanted.tolist() == pytest.approx([1 / 3, 0.5, 1 / 6])
+
+
+def test_distribution_alignment__starts_at_the_first_batch_and_moves_on():
+    alignment = DistributionAlignment(3, momentum=0.9)
+    assert alignment(PROBABILITY, LABELS, ALL).argmax(dim=1).tolist() == [0, 1, 2, 0]
+    torch.testing.assert_close(alignment.predicted, PROBABILITY.mean(dim=0))
+    alignment(PROBABILITY[:2], LABELS, ALL[:2])
+    torch.testing.assert_close(alignment.predicted, 0.9 * PROBABILITY.mean(dim=0) + 0.1 * PROBABILITY[:2].mean(dim=0))
+
+
+@pytest.mark.parametrize('make', [SelfAdaptiveThreshold, DistributionAlignment])
+def test_averages__learn_nothing_of_padding(make):
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.rand(2, 3, 4, 4, generator=generator).softmax(dim=1)
+    inside = torch.zeros(2, 4, 4, dtype=torch.bool)
+    inside[:, :3, :2] = True
+    labels = torch.tensor([0, 1, 1, -1, 255])
+    one, other = make(3, momentum=0.5), make(3, momentum=0.5)
+    labels = () if make is SelfAdaptiveThreshold else (labels,)
+    cropped = maps[..., :3, :2]
+    padded = maps.masked_fill(~inside[:, None], float('nan'))  # what is there changes nothing
+    for _ in range(2):
+        wanted = one(cropped, *labels, torch.ones(2, 3, 2, dtype=torch.bool))
+        torch.testing.assert_close(other(padded, *labels, inside)[..., :3, :2], wanted)
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], value)
+
+
+@pytest.mark.parametrize('make', [SelfAdaptiveThreshold, DistributionAlignment])
+def test_averages__of_another_number_of_classes_start_anew_together(make):
+    labels = () if make is SelfAdaptiveThreshold else (LABELS,)
+    trained, other = make(3, momentum=0.5), make(5, momentum=0.5)
+    trained(PROBABILITY, *labels, ALL)
+    from mmengine.runner.checkpoint import load_state_dict
+
+    load_state_dict(other, trained.state_dict(), strict=False)
+    for name, value in make(5, momentum=0.5).state_dict().items():
+        assert torch.equal(other.state_dict()[name], value), name
+    same = make(3, momentum=0.5)
+    load_state_dict(same, trained.state_dict(), strict=False)
+    for name, value in trained.state_dict().items():
+        assert torch.equal(same.state_dict()[name], value), name
 
 
 def test_distribution_alignment__of_pixels_sums_to_one():
     alignment = DistributionAlignment(3, momentum=0.5)
-    aligned = alignment(torch.rand(2, 3, 4, 5).softmax(dim=1), LABELS)
+    aligned = alignment(torch.rand(2, 3, 4, 5).softmax(dim=1), LABELS, torch.ones(2, 4, 5, dtype=torch.bool))
     torch.testing.assert_close(aligned.sum(dim=1), torch.ones(2, 4, 5))
 
 

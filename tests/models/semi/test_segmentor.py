@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 
+from sar_mm.models.semi.teacher import labelling
+
 pytest.importorskip('mmseg.models')
 
 
@@ -45,20 +47,30 @@ def test_cutmix__student_sees_mixed_images_with_mixed_labels(make_semi, make_ite
     monkeypatch.setattr(type(model.student), 'loss', watch)
     data = model.data_preprocessor(make_items('seg', 2, 4), training=True)
     before = data['inputs'].clone()
+    student = deepcopy(model.student)
     with torch.no_grad():
-        probability = model.predict_probability(deepcopy(model.student).eval(), before[6:])
-    confidence, pseudo = probability.max(dim=1)
-    pseudo[confidence <= 0.5] = 255
+        mixed_in = model.predict_probability(deepcopy(student).eval(), before[6:])
     model(**data, mode='loss')
     images, labels = seen[0]
-    assert torch.equal(images[:2], before[:2])
-    moved = (images[2:] != before[2:6]).any(dim=1)  # (4, 16, 16)
+    with torch.no_grad(), labelling(student):
+        of_batch = model.predict_probability(student, images)[6:]
+
+    def threshold(probability):
+        confidence, label = probability.max(dim=1)
+        return label.masked_fill(confidence < 0.5, 255)
+
+    assert torch.equal(images[:2], before[:2]) and torch.equal(images[6:], before[6:])
+    assert (labels[6:] == 255).all()  # weak views are there to be labelled
+    moved = (images[2:6] != before[2:6]).any(dim=1)  # (4, 16, 16)
     assert 0.01 < moved.float().mean() < 0.5
-    assert torch.equal(labels[2:][~moved], pseudo[~moved])
+    # What is mixed in has labels of evaluation mode, all else those of the batch.
+    assert torch.equal(labels[2:6][~moved], threshold(of_batch)[~moved])
     # Every pixel and its label come from the same one of the unlabelled images.
-    sources = (images[2:, None] == before[None, 2:6]).all(dim=2)  # (4, 4, 16, 16)
-    expected = torch.where(sources, pseudo[None], torch.full_like(pseudo[None], -7)).amax(dim=1)
-    assert torch.equal(labels[2:], expected)
+    sources = (images[2:6, None] == before[None, 2:6]).all(dim=2)  # (4, 4, 16, 16)
+    other = threshold(mixed_in)
+    expected = torch.where(sources, other[None], torch.full_like(other[None], -7)).amax(dim=1)
+    assert torch.equal(labels[2:6][moved], expected[moved])
+    assert not torch.equal(other, threshold(of_batch))
 
 
 def test_feature_dropout__adds_a_view_of_the_weak_images(make_semi, make_items, monkeypatch):
@@ -70,7 +82,8 @@ def test_feature_dropout__adds_a_view_of_the_weak_images(make_semi, make_items, 
     )
     features = deepcopy(model.student).extract_feat(data['inputs'])
     losses = model(**data, mode='loss')
-    student = next(each for each in seen if len(each[0]) == 11)
+    assert [len(each[0]) for each in seen] == [11, 11, 11]  # to label, and both heads to learn
+    student = seen[1]
     for clean, given in zip(features, student):
         torch.testing.assert_close(given[:8], clean[:8])
         dropped = (given[8:] == 0).flatten(2).all(dim=2) & (clean[8:] != 0).flatten(2).any(dim=2)
@@ -122,7 +135,8 @@ def test_loss__of_many_kinds_of_heads(decode_head, threshold, make_items):
     decode_head = {k: v for k, v in decode_head.items() if 'FCN' in decode_head['type'] or 'conv' not in k}
     if 'FCN' not in decode_head['type']:
         decode_head.pop('concat_input', None)
-    model = build(decode_head, semi=dict(threshold=threshold, teacher={}))
+    model = build(decode_head, semi=dict(teacher={}))
+    model.pseudo_labels.threshold.value = 2 * threshold  # none counts above 1
     losses = losses_of(model, make_items('seg', 2, 2))
     unsup = losses['loss_unsup']
     assert unsup > 0 and unsup.isfinite() if threshold == 0 else unsup == ('DiceLoss' in str(decode_head))

@@ -1,11 +1,15 @@
 """One training step of both kinds of models, by hand, and what holds for both."""
 
+import time
+import warnings
 from copy import deepcopy
 
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
+from mmengine.runner.checkpoint import load_state_dict
 
 KINDS = ['cls', 'seg']
 
@@ -40,17 +44,14 @@ def test_loss__of_a_classifier_by_hand(make_semi, make_items):
     data = model.data_preprocessor(make_items('cls', 3, 8, views=2, num_classes=2), training=True)
     assert data['branches'] == dict(labelled=3, strong0=8, strong1=8, weak=8)
     inputs = data['inputs']
-    reference = deepcopy(model.student)
-    with torch.no_grad():
-        probability = reference.eval()(inputs[19:], mode='tensor').softmax(dim=1)
-    confidence, pseudo = probability.max(dim=1)
-    threshold = model.pseudo_labels.threshold.value = float(confidence.median())
-    mask = confidence > threshold
+    logits = deepcopy(model.student)(inputs, mode='tensor')  # labelled, strong and weak in one batch, in training mode
+    confidence, pseudo = logits[19:].detach().softmax(dim=1).max(dim=1)
+    threshold = model.pseudo_labels.threshold.value = float(confidence.median()) - 1e-4
+    mask = confidence >= threshold
     assert 0 < mask.sum() < 8
-    logits = reference.train()(inputs[:19], mode='tensor')
     labels = torch.cat([sample.gt_label for sample in data['data_samples'][:3]])
     supervised = F.cross_entropy(logits[:3], labels)
-    each = F.cross_entropy(logits[3:], torch.cat([pseudo, pseudo]), reduction='none')
+    each = F.cross_entropy(logits[3:19], torch.cat([pseudo, pseudo]), reduction='none')
     unsupervised = (each * torch.cat([mask, mask])).sum() / 16
     truth = torch.cat([sample.gt_label for sample in data['data_samples'][19:]])
 
@@ -68,19 +69,17 @@ def test_loss__of_a_segmentor_by_hand(make_semi, make_items):
     data = model.data_preprocessor(make_items('seg', 2, 3, num_classes=2), training=True)
     inputs = data['inputs']
     reference = deepcopy(model.student)
-    metas = [dict(img_shape=(16, 16), pad_shape=(16, 16))]
-    with torch.no_grad():
-        probability = reference.eval().encode_decode(inputs[5:], metas * 3).softmax(dim=1)
-    confidence, pseudo = probability.max(dim=1)
-    mask = confidence > 0.6
+    features = reference.extract_feat(inputs)  # labelled, strong and weak in one batch, in training mode
+    logits = F.interpolate(reference.decode_head(features), (16, 16), mode='bilinear')
+    confidence, pseudo = logits[5:].detach().softmax(dim=1).max(dim=1)
+    mask = confidence >= 0.6
     assert 0 < mask.sum() < mask.numel()
-    features = reference.train().extract_feat(inputs[:5])
     labels = torch.stack([sample.gt_sem_seg.data[0] for sample in data['data_samples'][:2]])
     supervised, unsupervised = [], []
     for head in (reference.decode_head, reference.auxiliary_head):
         logits = F.interpolate(head(features), (16, 16), mode='bilinear')
         supervised.append(F.cross_entropy(logits[:2], labels))
-        unsupervised.append((F.cross_entropy(logits[2:], pseudo, reduction='none') * mask).mean())
+        unsupervised.append((F.cross_entropy(logits[2:5], pseudo, reduction='none') * mask).mean())
 
     losses = model(**data, mode='loss')
     torch.testing.assert_close(losses['decode.loss_ce'], supervised[0])
@@ -111,23 +110,28 @@ def test_loss__anchors_pull_by_pseudo_labels(kind, joint_forward, make_semi, mak
     monkeypatch.setattr(SemanticAnchorHead, '_average', lambda *args: steps.append(1) or average(*args))
     monkeypatch.setattr(type(head.anchor_head.loss_module), 'forward', watch)
     data = model.data_preprocessor(make_items(kind, 3, 4, views=2), training=True)
-    with torch.no_grad():
-        probability = model.predict_probability(deepcopy(model.student).eval(), data['inputs'][-4:])
-    model.pseudo_labels.threshold.value = float(probability.max(dim=1)[0].median())
+    from sar_mm.models.semi.teacher import labelling
+
+    images = data['inputs'] if joint_forward else torch.cat([data['inputs'][:3], data['inputs'][-4:]])
+    with torch.no_grad(), labelling(model.student):
+        probability = model.predict_probability(model.student, images)[-4:]
+    model.pseudo_labels.threshold.value = float(probability.max(dim=1)[0].median()) - 1e-4
     losses = model(**data, mode='loss')
     assert len(steps) == len(seen) == (1 if kind == 'cls' else 2)
     prefix = '' if kind == 'cls' else 'decode.'
     assert losses[f'{prefix}anchor_gate'] == 1
     feature, target, anchors, weight = seen[0]
-    assert len(feature) == 3 + 2 * 4
+    assert len(feature) == 3 + 3 * 4
+    # Weak views are in the batch, but pull nothing.
+    strong, weak = (slice(3, 11), slice(11, 15)) if joint_forward else (slice(7, 15), slice(3, 7))
     if kind == 'cls':
-        assert weight[:3].tolist() == [1, 1, 1]
-        assert weight[3:7].tolist() == weight[7:].tolist()
-        assert weight[3:].mean() == losses['pseudo_ratio']
+        assert weight[:3].tolist() == [1, 1, 1] and not weight[weak].any()
+        assert weight[strong][:4].tolist() == weight[strong][4:].tolist()
+        assert weight[strong].mean() == losses['pseudo_ratio']
         valid = weight > 0
     else:
         valid = target != 255
-        assert valid[:3].all()
+        assert valid[:3].all() and not valid[weak].any() and valid[strong].any()
     assert 0 < losses['pseudo_ratio'] < 1
     distance = (feature.movedim(1, -1)[valid] - anchors[target[valid]]).square().sum()
     pull = 0.1 * distance / (feature.shape[1] * valid.sum())
@@ -191,9 +195,10 @@ def test_loss__teacher_follows_the_student(kind, make_semi, make_items):
 
 @pytest.mark.parametrize('sar', [False, True])
 @pytest.mark.parametrize('kind', KINDS)
-def test_threshold_1__equals_supervised_training_exactly(kind, sar, make_semi, make_items):
+def test_no_pseudo_labels__equal_supervised_training_exactly(kind, sar, make_semi, make_items):
     plain = make_semi(kind, sar)
-    semi = make_semi(kind, sar, semi=dict(threshold=1.0, joint_forward=False))
+    semi = make_semi(kind, sar, semi=dict(joint_forward=False, teacher={}))
+    semi.pseudo_labels.threshold.value = 2.0
     assert_same_state(student_state(semi), plain.state_dict())
     batches = [make_items(kind, step=step) for step in range(4)]
     logs = train(semi, deepcopy(batches))
@@ -223,15 +228,37 @@ def test_joint_forward__differs_by_batch_normalisation_only(kind, make_semi, mak
         torch.testing.assert_close(models[0].state_dict()[name], value)
 
 
-def test_warmup__raises_the_weight_linearly(make_semi, make_items):
+@pytest.fixture
+def hub(monkeypatch):
+    hub = MessageHub.get_instance(f'semi-{time.time_ns()}')
+    monkeypatch.setattr(MessageHub, 'get_current_instance', lambda: hub)
+    return hub
+
+
+def test_warmup__raises_the_weight_linearly(make_semi, make_items, hub):
     model = make_semi('cls', semi=dict(threshold=0.0, warmup_iters=4))
     reference = make_semi('cls', semi=dict(threshold=0.0))
     for step in range(6):
         data = make_items('cls', step=step)
         reference.load_state_dict(model.state_dict())
         full = train(reference, [deepcopy(data)])[0]['loss_unsup']
+        hub.update_info('iter', step)  # as RuntimeInfoHook does
         torch.testing.assert_close(train(model, [data])[0]['loss_unsup'], min(step / 4, 1) * full)
-    assert model.steps == 6
+
+
+def test_warmup__starts_with_the_run_whatever_is_loaded(make_semi, make_items, hub):
+    trained = make_semi('cls', semi=dict(threshold=0.0, warmup_iters=4))
+    hub.update_info('iter', 100)
+    assert train(trained, [make_items('cls')])[0]['loss_unsup'] > 0
+    model = make_semi('cls', semi=dict(threshold=0.0, warmup_iters=4))
+    model.load_state_dict({**trained.state_dict(), 'steps': torch.tensor(100)})  # 0.1.0 saved the steps
+    hub.update_info('iter', 0)
+    assert train(model, [make_items('cls')])[0]['loss_unsup'] == 0
+
+
+def test_warmup__without_a_runner(make_semi, make_items, hub):
+    with pytest.raises(RuntimeError, match='semi.warmup_iters counts the steps of a Runner'):
+        train(make_semi('cls', semi=dict(warmup_iters=4)), [make_items('cls')])
 
 
 # ----- What is loaded, and what predicts
@@ -245,7 +272,7 @@ def test_load__takes_the_weights_of_a_plain_model(teacher, make_semi):
     semi = make_semi('cls', semi=dict(teacher=teacher))
     missing, unexpected = semi.load_state_dict(plain.state_dict(), strict=False)
     assert unexpected == []
-    assert set(missing) <= {'steps', 'teacher.steps'}
+    assert set(missing) <= {'teacher.steps'}
     images = torch.randn(2, 3, 16, 16)
     assert torch.equal(semi.eval()(images), plain.eval()(images))
 
@@ -253,7 +280,7 @@ def test_load__takes_the_weights_of_a_plain_model(teacher, make_semi):
 @pytest.mark.parametrize('kind', KINDS)
 def test_load__a_copy_goes_on_alike(kind, make_semi, make_items):
     semi = dict(threshold=dict(type='SelfAdaptiveThreshold', momentum=0.5), teacher=dict(momentum=0.2))
-    semi.update(distribution_alignment=dict(target='labelled'), warmup_iters=5)
+    semi.update(distribution_alignment=dict(target='labelled'))
     model, other = make_semi(kind, True, semi), make_semi(kind, True, semi)
     train(model, [make_items(kind, step=step) for step in range(3)])
     other.load_state_dict(model.state_dict())
@@ -263,6 +290,31 @@ def test_load__a_copy_goes_on_alike(kind, make_semi, make_items):
         logs.append(train(each, [make_items(kind, step=step) for step in range(3, 6)]))
     assert logs[0] == logs[1]
     assert_same_state(model.state_dict(), other.state_dict())
+
+
+@pytest.mark.parametrize('is_plain', [False, True])
+@pytest.mark.parametrize('sar', [False, True])
+@pytest.mark.parametrize('kind', KINDS)
+def test_load__of_another_number_of_classes(kind, sar, is_plain, make_semi, make_items):
+    """A teacher's classifier starts as the student's, and what was averaged of other classes starts anew."""
+    semi = dict(threshold=dict(type='SelfAdaptiveThreshold', momentum=0.5), teacher=dict(momentum=0.2))
+    semi.update(distribution_alignment=dict(target='labelled'))
+    trained = make_semi(kind, sar, semi, num_classes=4)
+    train(trained, [make_items(kind, num_classes=4, step=step) for step in range(3)])
+    model = make_semi(kind, sar, semi, num_classes=2)
+    fresh = {name: value.clone() for name, value in model.state_dict().items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # anchors say that they are others
+        load_state_dict(model, student_state(trained) if is_plain else trained.state_dict(), strict=False)
+    state = model.state_dict()
+    for name, value in model.student.state_dict().items():
+        assert torch.equal(state[f'teacher.module.{name}'], value) or state['teacher.steps'] > 0, name
+        if value.shape != trained.student.state_dict()[name].shape:
+            assert torch.equal(state[f'teacher.module.{name}'], value), name
+            assert torch.equal(value, fresh[f'student.{name}']), name
+    for name in [name for name in state if name.startswith('pseudo_labels.')]:
+        assert torch.equal(state[name], fresh[name]), name
+    train(model, [make_items(kind, num_classes=2)])
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -316,6 +368,7 @@ def test_feature_tap__shows_the_features_of_the_part_that_predicts(make_semi):
     [
         (dict(thresholds=0.9), r"`semi.thresholds=0.9` .*'threshold'.* got 'thresholds'; did you mean threshold\?"),
         (dict(threshold=95), r'`semi.threshold` to be a number in \[0, 1\], but got 95'),
+        (dict(sup_weight=-1), r'`semi.sup_weight` to be .* but got -1'),
         (dict(unsup_weight=-1), r'`semi.unsup_weight` to be .* but got -1'),
         (dict(warmup_iters=0.5), r'`semi.warmup_iters` to be .* but got 0.5'),
         (dict(joint_forward='no'), r"`semi.joint_forward` to be True or False, but got 'no'"),

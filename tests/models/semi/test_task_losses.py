@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sar_mm.models.semi.task_losses import keep_running_stats, loss_modules, split_losses
+from sar_mm.models.semi.task_losses import Part, keep_running_stats, loss_modules, split_losses
 
 
 class Loss(nn.Module):
@@ -30,7 +30,7 @@ TARGET = torch.tensor([0, 1, 2, 3, 0, 1])
 
 def test_split_losses__returns_the_first_part_and_collects_the_others():
     loss = Loss()
-    with split_losses(Head(loss), [2, 3, 1], [None, torch.tensor([1.0, 0.0, 1.0]), None]) as collected:
+    with split_losses(Head(loss), [Part(2), Part(3, torch.tensor([1.0, 0.0, 1.0])), Part(1)]) as collected:
         first = loss(PRED, TARGET, avg_factor=6)
     each = F.cross_entropy(PRED, TARGET, reduction='none')
     torch.testing.assert_close(first, each[:2].mean())
@@ -41,7 +41,7 @@ def test_split_losses__returns_the_first_part_and_collects_the_others():
 
 def test_split_losses__takes_weights_of_the_batch_apart():
     loss, weight = Loss(), torch.arange(6.0)
-    with split_losses(Head(loss), [2, 4], [None, torch.tensor([1.0, 0.0, 1.0, 1.0])]) as collected:
+    with split_losses(Head(loss), [Part(2), Part(4, torch.tensor([1.0, 0.0, 1.0, 1.0]))]) as collected:
         first = loss(PRED, TARGET, weight=weight, scale=2.0)
     each = 2 * F.cross_entropy(PRED, TARGET, reduction='none') * weight
     torch.testing.assert_close(first, each[:2].mean())
@@ -50,7 +50,7 @@ def test_split_losses__takes_weights_of_the_batch_apart():
 
 def test_split_losses__gradients_are_those_of_the_parts():
     pred, loss = PRED.clone().requires_grad_(), Loss()
-    with split_losses(Head(loss), [2, 4], [None, None]) as collected:
+    with split_losses(Head(loss), [Part(2), Part(4)]) as collected:
         total = loss(pred, TARGET) + 0.5 * collected[0][0] if collected[0] else loss(pred, TARGET)
         total = total + 0.5 * collected[0][0]
     total.backward()
@@ -61,7 +61,7 @@ def test_split_losses__gradients_are_those_of_the_parts():
 
 def test_split_losses__adds_up_several_losses_and_calls():
     losses = nn.ModuleList([Loss(), Loss()])
-    with split_losses(nn.ModuleList([Head(losses), Head(Loss())]), [2, 4], [None, None]) as collected:
+    with split_losses(nn.ModuleList([Head(losses), Head(Loss())]), [Part(2), Part(4)]) as collected:
         for loss in losses:
             loss(PRED, TARGET)
     assert len(collected[0]) == 2
@@ -69,21 +69,21 @@ def test_split_losses__adds_up_several_losses_and_calls():
 
 def test_split_losses__leaves_the_losses_of_single_pixels_to_samplers():
     loss = Loss()
-    with split_losses(Head(loss), [2, 4], [None, None]) as collected:
+    with split_losses(Head(loss), [Part(2), Part(4)]) as collected:
         each = loss(PRED, TARGET, reduction_override='none')
     assert each.shape == (6,) and collected == [[]]
 
 
 def test_split_losses__an_empty_first_part_costs_nothing():
     loss = Loss()
-    with split_losses(Head(loss), [0, 6], [None, None]) as collected:
+    with split_losses(Head(loss), [Part(0), Part(6)]) as collected:
         assert loss(PRED, TARGET) == 0
     torch.testing.assert_close(collected[0][0], F.cross_entropy(PRED, TARGET))
 
 
 def test_split_losses__not_image_by_image():
     loss = Loss()
-    with split_losses(Head(loss), [2, 3], [None, None]), pytest.raises(
+    with split_losses(Head(loss), [Part(2), Part(3)]), pytest.raises(
         RuntimeError, match='Loss is called with 6 predictions for a batch of 5 images'
     ):
         loss(PRED, TARGET)

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from sar_mm.models.semi import MeanTeacher
-from sar_mm.models.semi.teacher import evaluating
+from sar_mm.models.semi.teacher import evaluating, labelling
 
 
 def make_student():
@@ -82,3 +82,23 @@ def test_evaluating__gives_every_module_its_mode_back():
         assert not any(module.training for module in model.modules())
         raise KeyError
     assert [module.training for module in model] == [True, False, True]
+
+
+def test_labelling__normalises_by_the_batch_and_changes_nothing():
+    model = make_student().train()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    values = torch.randn(8, 3)
+    with labelling(model), torch.no_grad():
+        seen = model(values)
+    torch.testing.assert_close(seen.mean(dim=0), torch.zeros(4), atol=1e-6, rtol=0)  # and no dropout
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert all(module.training for module in model)
+
+
+def test_labelling__a_frozen_norm_stays_frozen():
+    model = make_student().train()
+    model[1].eval()
+    values = torch.randn(8, 3)
+    with labelling(model), torch.no_grad():
+        torch.testing.assert_close(model(values), model[:2](values))
+    assert not model[1].training
