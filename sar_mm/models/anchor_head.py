@@ -78,7 +78,8 @@ class SemanticAnchorHead(nn.Module):
         self.ignore_index = ignore_index
         self.loss_module = MODELS.build({'type': 'SARLoss', **loss})
         self.anchors_config = {'type': 'GaussianAnchors', **anchors}
-        self.missing_file: Optional[str] = None
+        self.missing_file: Optional[str] = None  # says what is missing
+        self.other_anchors: Optional[str] = None  # says how those of a checkpoint differ, until training starts
         make_anchors = ANCHORS.build(self.anchors_config)
         try:
             predefined = make_anchors(num_classes, channels)
@@ -120,9 +121,16 @@ class SemanticAnchorHead(nn.Module):
 
         Raises:
             FileNotFoundError: The predefined anchors are those of a file that is not there, and no checkpoint had them.
+
+        Warns once, in training, where a checkpoint was loaded that has other predefined anchors than the config.
         """
         if self.missing_file is not None:
             raise FileNotFoundError(self.missing_file)
+        # A loss that is computed for validation changes nothing.
+        keep = self.training and torch.is_grad_enabled()
+        if self.other_anchors is not None and keep:  # not when loaded: to test or export a model, no anchors matter
+            warnings.warn(f'{self.other_anchors}: those of the config are used, and S starts anew', stacklevel=2)
+            self.other_anchors = None
         if self._first_pass is not None:
             if not self._first_pass:
                 self._first_pass.append((feature, target, weight))
@@ -135,8 +143,6 @@ class SemanticAnchorHead(nn.Module):
             is_open = right & (probability > self.gate)
             if not self.gate_per_class:
                 is_open = is_open.all()
-            # A loss that is computed for validation changes nothing.
-            keep = self.training and torch.is_grad_enabled()
             semantic_anchors = self._average(embedded.detach(), is_open, keep)
             if feature.dim() == 4 and target.dim() == 3:
                 target = nearest_labels(target, feature.shape[2:])
@@ -192,9 +198,8 @@ class SemanticAnchorHead(nn.Module):
         if anchors is not None and self.missing_file is not None and len(anchors) == len(self.anchors):
             self._take_dim(anchors)
         elif anchors is not None:
-            difference = self.compare_anchors(anchors)
-            if difference is not None:
-                warnings.warn(f'{difference}: those of the config are used, and S starts anew', stacklevel=2)
+            self.other_anchors = self.compare_anchors(anchors)
+            if self.other_anchors is not None:
                 state_dict[names[0]], is_anew = self.anchors, True
         if is_anew:
             state_dict[names[2]] = torch.zeros_like(self.initialized)
