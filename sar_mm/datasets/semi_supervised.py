@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.structures import BaseDataElement
 
-from ..checks import check, check_integer
+from ..checks import check, check_flag, check_integer
 from ..registry import DATASETS
 from .labelled_subset import underlying
 
@@ -34,6 +34,8 @@ class SemiSupervisedDataset:
         labelled: A data set or its config.
         unlabelled: A data set or its config; its labels, if it has any, are not looked at.
         max_unreadable: Unlabelled images that may be unreadable, per process.
+        labelled_among_unlabelled: Whether the parts may share images: FixMatch's unlabelled images are all of the
+            training set, labelled ones too.
         lazy_init: Whether to put off loading until the data set is used, or :meth:`full_init` is called.
 
     Raises:
@@ -58,10 +60,13 @@ class SemiSupervisedDataset:
         labelled: Union[dict, Any],
         unlabelled: Union[dict, Any],
         max_unreadable: int = 100,
+        labelled_among_unlabelled: bool = False,
         lazy_init: bool = False,
     ) -> None:
         check_integer('max_unreadable', max_unreadable, 0)
+        check_flag('labelled_among_unlabelled', labelled_among_unlabelled)
         self.max_unreadable = max_unreadable
+        self.labelled_among_unlabelled = labelled_among_unlabelled
         self.labelled = _load('labelled', labelled, lazy_init)
         self.unlabelled = _load('unlabelled', unlabelled, lazy_init)
         self._unreadable: Set[str] = set()
@@ -85,7 +90,8 @@ class SemiSupervisedDataset:
         classes = [_classes(dataset) for dataset in (self.labelled, self.unlabelled)]
         if None not in classes and classes[0] != classes[1]:
             raise ValueError(f'the labelled images have the classes {classes[0]}, but the unlabelled ones {classes[1]}')
-        _check_overlap(self.labelled, self.unlabelled)
+        if not self.labelled_among_unlabelled:
+            _check_overlap(self.labelled, self.unlabelled)
         self._fully_initialized = True
 
     @property
@@ -229,7 +235,10 @@ def _check_overlap(labelled: Any, unlabelled: Any) -> None:
     shared = names.keys() & _identities(unlabelled).keys()
     if shared:
         example = min(names[key] for key in shared)
-        raise ValueError(f'{len(shared)} of the {len(labelled)} labelled images are unlabelled, too: {example} for one')
+        raise ValueError(
+            f'{len(shared)} of the {len(labelled)} labelled images are unlabelled, too: {example} for one; if that is '
+            'meant, as in FixMatch, set labelled_among_unlabelled=True'
+        )
 
 
 def _check_views(views: Any) -> None:

@@ -12,6 +12,7 @@ from torch.nn import SyncBatchNorm
 
 from ..checks import check_loss_of_one_output
 from .errors import UsageError, unknown_option
+from .unlabelled import check_unlabelled
 
 # Heads whose classes are not those of the data: edges made of them, and depth.
 _OTHER_CLASSES = ('STDCHead', 'VPDDepthHead')
@@ -48,6 +49,8 @@ def check_run(runner: Runner) -> None:
     heads = list(classifying_heads(model))
     loops = dict(train_dataloader=runner.train_loop, val_dataloader=runner.val_loop)
     datasets = {name: loop.dataloader.dataset for name, loop in loops.items() if hasattr(loop, 'dataloader')}
+    for place, dataset in datasets.items():
+        check_unlabelled(dataset, f'{place}.dataset')
     if runner.cfg.get('check_classes', True):
         for place, dataset in datasets.items():
             check_classes(heads, dataset, f'{place}.dataset')

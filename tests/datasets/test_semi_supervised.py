@@ -223,7 +223,9 @@ def test_semi_supervised__overlapping_paths(folders):
     labelled = LabelledSubset(
         files(folders, 'unlabelled/../labelled', [LOAD, pack]), 'labelled', file=f'{folders}/list.txt'
     )
-    with pytest.raises(ValueError, match=r'^2 of the 2 labelled images are unlabelled, too: .*/2\.png for one'):
+    with pytest.raises(
+        ValueError, match=r'^2 of the 2 labelled images are unlabelled, too: .*/2\.png for one; .*=True'
+    ):
         SemiSupervisedDataset(labelled, both)
     rest = LabelledSubset(both, 'unlabelled', file=f'{folders}/list.txt')
     assert SemiSupervisedDataset(labelled, rest).num_unlabelled == 3
@@ -371,3 +373,19 @@ def test_semi_supervised__labelled_pipeline_has_to_pack(folders):
 def test_semi_supervised__bad_max_unreadable(number):
     with pytest.raises(ValueError, match='Expected argument `max_unreadable` to be an integer of at least 0'):
         SemiSupervisedDataset(Memory([0]), Memory([0], pipeline=views), max_unreadable=number)
+
+
+def test_semi_supervised__labelled_images_may_be_unlabelled_too():
+    pipeline = lambda index: dict(weak=dict(inputs=index), strong=dict(inputs=index))  # noqa: E731
+    labelled, unlabelled = Memory([0, 1, 0]), Memory([0, 1, 0], pipeline=pipeline)
+    labelled.data_root = unlabelled.data_root = 'data'
+    with pytest.raises(ValueError, match='3 of the 3 .* set labelled_among_unlabelled=True'):
+        SemiSupervisedDataset(labelled, unlabelled)
+    dataset = SemiSupervisedDataset(labelled, unlabelled, labelled_among_unlabelled=True)
+    assert (dataset.num_labelled, dataset.num_unlabelled) == (3, 3)
+    assert dataset[0].labelled == dict(inputs=0) and dataset[3].weak == dict(inputs=0)
+
+
+def test_semi_supervised__bad_flag():
+    with pytest.raises(ValueError, match="`labelled_among_unlabelled` to be True or False, but got 'yes'"):
+        SemiSupervisedDataset(Memory([0]), Memory([1]), labelled_among_unlabelled='yes')

@@ -1,6 +1,7 @@
-# UniMatch (Yang et al., CVPR 2023): two strong views and one of perturbed features, at equal weight. Its loss is the
-# mean of those of labelled and unlabelled images, here it is the sum: twice theirs at the same learning rate.
-semi = dict(threshold=0.95, cutmix_prob=0.5, feature_dropout=0.5, unsup_weight=1.0)
+# UniMatch (Yang et al., CVPR 2023): two strong views and one of perturbed features, at equal weight, and the mean of
+# the losses of labelled and unlabelled images: (labelled + 0.25 strong1 + 0.25 strong2 + 0.5 perturbed) / 2. Labelled
+# images and weak views are one batch, strong views another.
+semi = dict(threshold=0.95, cutmix_prob=0.5, feature_dropout=0.5, sup_weight=0.5, unsup_weight=0.5, joint_forward=False)
 strong = [
     dict(type='PhotoMetricDistortion'),
     dict(type='RandomGrayscale', prob=0.2, keep_channels=True, color_format='bgr'),

@@ -9,14 +9,8 @@ train_dataloader = dict(
         _delete_=True,
         type='SemiSupervisedDataset',
         labelled=labelled,
-        unlabelled=dict(
-            type='LabelledSubset',
-            part='unlabelled',
-            per_class=labelled.per_class,
-            dataset=dict(
-                type='CIFAR10', data_root=_base_.data_root, split='train', pipeline=_base_.unlabelled_pipeline
-            ),
-        ),
+        unlabelled=dict(type='CIFAR10', data_root=_base_.data_root, split='train', pipeline=_base_.unlabelled_pipeline),
+        labelled_among_unlabelled=True,  # as in FixMatch: the unlabelled images are all 50,000
     ),
 )
 del labelled

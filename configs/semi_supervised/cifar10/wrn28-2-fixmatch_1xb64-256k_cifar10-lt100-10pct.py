@@ -15,17 +15,13 @@ train_dataloader = dict(
         type='SemiSupervisedDataset',
         labelled=labelled,
         unlabelled=dict(
-            type='LabelledSubset',
-            part='unlabelled',
-            fraction=labelled.fraction,
+            type='LongTailedDataset',
+            imbalance_factor=labelled.dataset.imbalance_factor,
             dataset=dict(
-                type='LongTailedDataset',
-                imbalance_factor=labelled.dataset.imbalance_factor,
-                dataset=dict(
-                    type='CIFAR10', data_root=_base_.data_root, split='train', pipeline=_base_.unlabelled_pipeline
-                ),
+                type='CIFAR10', data_root=_base_.data_root, split='train', pipeline=_base_.unlabelled_pipeline
             ),
         ),
+        labelled_among_unlabelled=True,
     ),
 )
 del labelled

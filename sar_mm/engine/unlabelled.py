@@ -1,0 +1,73 @@
+"""Pipelines that look for the labels of unlabelled images."""
+
+from typing import Any, Iterator, List, Optional, Tuple
+
+from mmcv.transforms import BaseTransform
+from mmengine.dataset import Compose
+
+from .errors import UsageError
+
+
+def check_unlabelled(dataset: Any, place: str) -> None:
+    """Raise a UsageError where a step of a pipeline needs the label maps of unlabelled images that have none.
+
+    Args:
+        dataset: A data set; wrappers, subsets and transforms within others are looked into.
+        place: Where it is in the config.
+    """
+    if not hasattr(dataset, 'unlabelled'):
+        for inner, inner_place in _inner(dataset, place):
+            check_unlabelled(inner, inner_place)
+        return
+    for leaf, leaf_place in _leaves(dataset.unlabelled, f'{place}.unlabelled'):
+        if not hasattr(leaf, 'get_data_info') or len(leaf) == 0:
+            continue
+        has_map = leaf.get_data_info(0).get('seg_map_path') is not None
+        is_loaded = False
+        for step in _steps(getattr(leaf, 'pipeline', None)):
+            names = {base.__name__ for base in type(step).__mro__}
+            loads = 'LoadAnnotations' in names and getattr(step, 'with_seg', True)
+            remedy = _remedy(step, names, loads, has_map, is_loaded)
+            if remedy is not None:
+                raise UsageError(
+                    f'{leaf_place}.pipeline: {type(step).__name__} needs the label maps of unlabelled images, which '
+                    f'{"are not loaded" if has_map else "they have not"}: {remedy}'
+                )
+            is_loaded = is_loaded or bool(loads)
+
+
+def _remedy(step: Any, names: set, loads: bool, has_map: bool, is_loaded: bool) -> Optional[str]:
+    if loads and not has_map:
+        return 'leave the step out, or name their folder in data_prefix.seg_map_path if they have labels'
+    if 'RandomCrop' in names and getattr(step, 'cat_max_ratio', 1.0) < 1 and not is_loaded:
+        return f'leave out cat_max_ratio={step.cat_max_ratio}, by which it looks for a crop of several classes'
+    if 'GenerateEdge' in names and not is_loaded:
+        return 'leave the step out'
+    return None
+
+
+def _inner(dataset: Any, place: str) -> List[Tuple[Any, str]]:
+    """Return the data sets that a wrapper holds, with their places."""
+    if isinstance(getattr(dataset, 'datasets', None), (list, tuple)):
+        return [(each, f'{place}.datasets.{index}') for index, each in enumerate(dataset.datasets)]
+    return [(dataset.dataset, f'{place}.dataset')] if hasattr(dataset, 'dataset') else []
+
+
+def _leaves(dataset: Any, place: str) -> Iterator[Tuple[Any, str]]:
+    inner = _inner(dataset, place)
+    if not inner:
+        yield dataset, place
+    for each, each_place in inner:
+        yield from _leaves(each, each_place)
+
+
+def _steps(value: Any) -> Iterator[Any]:
+    """Yield the steps of a pipeline in the order of use, each before those that it holds."""
+    if isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _steps(each)
+    elif isinstance(value, dict):
+        yield from _steps(list(value.values()))
+    elif isinstance(value, (BaseTransform, Compose)):
+        yield value
+        yield from _steps(list(vars(value).values()))
