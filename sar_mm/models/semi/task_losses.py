@@ -88,6 +88,9 @@ def _forward_of_parts(loss, forward, parts, collected, pred: Tensor, target: Ten
             options['avg_factor'] = options['avg_factor'] * part.size / total
         elif _averages_pixels(loss, target_part):
             options['avg_factor'] = _pixels(loss, pred_part, target_part, part, kwargs['ignore_index'])
+        elif part.inside is not None and pred.shape[2:] == target.shape[1:] and target.dim() == 3:
+            # Some losses of regions look at ignored pixels, too: no label that is left out may change them.
+            pred_part = pred_part.masked_fill((target_part == kwargs.get('ignore_index', 255))[:, None], 0)
         if part.weight is not None:
             weight = part.weight if weight is None else part.weight * weight
         if weight is not None:
