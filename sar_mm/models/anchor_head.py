@@ -121,16 +121,9 @@ class SemanticAnchorHead(nn.Module):
 
         Raises:
             FileNotFoundError: The predefined anchors are those of a file that is not there, and no checkpoint had them.
-
-        Warns once, in training, where a checkpoint was loaded that has other predefined anchors than the config.
         """
         if self.missing_file is not None:
             raise FileNotFoundError(self.missing_file)
-        # A loss that is computed for validation changes nothing.
-        keep = self.training and torch.is_grad_enabled()
-        if self.other_anchors is not None and keep:  # not when loaded: to test or export a model, no anchors matter
-            warnings.warn(f'{self.other_anchors}: those of the config are used, and S starts anew', stacklevel=2)
-            self.other_anchors = None
         if self._first_pass is not None:
             if not self._first_pass:
                 self._first_pass.append((feature, target, weight))
@@ -143,6 +136,8 @@ class SemanticAnchorHead(nn.Module):
             is_open = right & (probability > self.gate)
             if not self.gate_per_class:
                 is_open = is_open.all()
+            # A loss that is computed for validation changes nothing.
+            keep = self.training and torch.is_grad_enabled()
             semantic_anchors = self._average(embedded.detach(), is_open, keep)
             if feature.dim() == 4 and target.dim() == 3:
                 target = nearest_labels(target, feature.shape[2:])
@@ -173,6 +168,16 @@ class SemanticAnchorHead(nn.Module):
             self.semantic_anchors.copy_(average)
             self.initialized.copy_((started | is_open).float())
         return average
+
+    def train(self, mode: bool = True) -> 'SemanticAnchorHead':
+        """Warn once, as training begins, where a checkpoint was loaded that has other anchors than the config.
+
+        Not when it is loaded: to test or export a model, anchors do not matter.
+        """
+        if mode and self.other_anchors is not None:
+            warnings.warn(f'{self.other_anchors}: those of the config are used, and S starts anew', stacklevel=2)
+            self.other_anchors = None
+        return super().train(mode)
 
     def compare_anchors(self, anchors: Tensor) -> Optional[str]:
         """Return None where these predefined anchors, of a checkpoint, are those of the config, else what differs.

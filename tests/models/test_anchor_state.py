@@ -148,13 +148,12 @@ def test_state__takes_the_anchors_of_the_config_and_says_so_once(other):
         warnings.simplefilter('default')
         load_with_mmengine(model, given.state_dict())
         assert not caught  # to test or export a model, no anchors matter
-        with torch.no_grad():
-            step(model.student)
-        step(model.teacher.eval())
+        step(model.eval().student)
         assert not caught and not model.student.initialized.any()
+        model.train()
         step(model.student)
         first = [each.clone() for each in (embedded(model.student), model.student.semantic_anchors)]
-        step(model.student)
+        model.train()
     texts = [str(each.message) for each in caught if 'predefined anchors' in str(each.message)]
     assert len(texts) == 1
     name, value = next(iter(other.items()))
