@@ -96,6 +96,34 @@ def test_train_step__segmentation(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('name, toolbox', [('quickstart-unet', 'mmseg.models'), ('resnet8', 'mmpretrain.models')])
+def test_train_step__compares_with_the_plain_formula(name, toolbox, tmp_path):
+    pytest.importorskip(toolbox)
+    rows, lines = run('train_step.py', '--models', name, '--batch-size', 2, '--rounds', 1, '--plain', folder=tmp_path)
+    check_train_step(rows, lines, [name])
+    (row,) = rows
+    assert row['plain_time_ratio'] == row['ms']['plain'] / row['ms']['sar'] > 0
+    assert row['plain_memory_ratio'] == row['memory_mib']['plain'] / row['memory_mib']['sar'] > 0
+    assert lines[0].endswith('| plain / SAR, time | plain / SAR, memory |')
+
+
+def test_training__takes_the_pull_of_its_kind(scripts, monkeypatch):
+    pytest.importorskip('mmpretrain.models')
+    from sar_mm.ops import pull
+
+    monkeypatch.setenv('SAR_MM_PULL', 'auto')
+    used = []
+    monkeypatch.setattr(pull, '_run', lambda *args, real=pull._run: used.append(args[0]) or real(*args))
+    stock = scripts.train_step.STOCK['resnet8']
+    args = SimpleNamespace(device=CPU, processes=1, amp=None, compile=False)
+    for kind, expected in dict(stock=[], sar=['pull_value', 'pull_gradient'], plain=[]).items():
+        cfg = scripts.train_step.read_config(stock.config, kind, stock.size)
+        used.clear()
+        scripts.train_step.Training(cfg, kind, 2, stock.size, args)()
+        assert used == expected
+
+
+@pytest.mark.slow
 def test_train_step__classification(tmp_path):
     pytest.importorskip('mmpretrain.models')
     arguments = ['--models', 'resnet50', 'vit-b16', '--size', 32, 32, '--batch-size', 2, '--rounds', 1]

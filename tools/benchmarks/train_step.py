@@ -2,10 +2,11 @@
 
     python tools/benchmarks/train_step.py --out train_step.json
 
-builds each model of the toolboxes twice, as it is and with ``SAR`` in front of its head's type, from random weights,
-and times full steps of both side by side on a random batch: forward, losses, backward, the config's own optimizer. With
-random weights the gate of the anchors is closed, but the pull costs what it always does: it is computed in every step
-and multiplied by the gate. What the anchors cost does not depend on the batch: small ones overstate their share.
+builds each model twice, as it is and with ``SAR`` in front of its head's type, from random weights, and times full steps
+of both side by side on a random batch: forward, losses, backward, the config's own optimizer. With random weights the
+gate of the anchors is closed, but the pull costs what it always does: it is computed in every step and multiplied by
+the gate. What the anchors cost does not depend on the batch: small ones overstate their share. ``--plain`` adds a third
+training, whose pull is the plain formula (``SAR_MM_PULL=plain``).
 
 Memory is that of weights, buffers and optimizer, and what the step holds at its peak. Host waits are counted in a
 profile of a step: what makes the host wait for a GPU, also where there is none. ``--processes 2`` trains by
@@ -14,6 +15,7 @@ DistributedDataParallel on this machine (gloo on CPUs, NCCL on GPUs) and counts 
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import warnings
@@ -43,19 +45,30 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
 KINDS = ('stock', 'sar')
+ROOT = Path(__file__).resolve().parents[2]
 MIB = 2**20
 
 
 class Stock(NamedTuple):
     """A stock model: its config, the size it trains at, images of a step on a CPU, and how few a step can have."""
 
-    config: str
+    config: str  # of a toolbox, or within this repository
     size: Tuple[int, int]
     cpu_batch: int
     smallest_batch: int = 1  # 2 where a batch normalization follows a pooling to one pixel
+    toolbox: str = ''  # where the config does not say it
 
 
 STOCK = {
+    'quickstart-unet': Stock(
+        'configs/quickstart/fcn_unet_1xb16-400iter_digit-scenes-64x64.py', (64, 64), 16, toolbox='mmseg'
+    ),
+    'resnet8': Stock(
+        'configs/long_tailed/fashion_mnist/resnet8-ce_1xb128-400iter_fashion-mnist-lt100.py',
+        (32, 32),
+        128,
+        toolbox='mmpretrain',
+    ),
     'fcn-hrnet-w48': Stock('mmseg::hrnet/fcn_hr48_4xb2-80k_cityscapes-512x1024.py', (512, 1024), 1),
     'deeplabv3plus-r50': Stock(
         'mmseg::deeplabv3plus/deeplabv3plus_r50-d8_4xb2-80k_cityscapes-512x1024.py', (512, 1024), 2, 2
@@ -74,13 +87,14 @@ STOCK = {
 
 def read_config(stock: str, kind: str, size: Sequence[int]) -> Config:
     """Return the stock config, for images of another size, or its SAR version."""
-    cfg = Config.fromstring(f'_base_ = {stock!r}\n', '.py')
+    base = stock if '::' in stock else str(ROOT / stock)
+    cfg = Config.fromstring(f'_base_ = {base!r}\n', '.py')
     cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))  # as the Runner does
     if 'size' in cfg.model.data_preprocessor:
         cfg.model.data_preprocessor.size = tuple(size)
     if 'img_size' in cfg.model.backbone:
         cfg.model.backbone.img_size = tuple(size)
-    if kind == 'sar':
+    if kind != 'stock':
         head_of(cfg.model).type = f'SAR{head_of(cfg.model).type}'
     return cfg
 
@@ -92,7 +106,8 @@ def head_of(model: dict) -> dict:
 def make_batch(cfg: Config, count: int, size: Sequence[int]) -> dict:
     """Return random images and labels, as a data loader of the config gives them."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (count, 3, *size), generator=generator, dtype=torch.uint8)
+    channels = cfg.model.backbone.get('in_channels', 3)
+    images = torch.randint(256, (count, channels, *size), generator=generator, dtype=torch.uint8)
     num_classes = head_of(cfg.model)['num_classes']
     if cfg.default_scope == 'mmpretrain':
         from mmpretrain.structures import DataSample
@@ -113,7 +128,8 @@ def make_batch(cfg: Config, count: int, size: Sequence[int]) -> dict:
 class Training:
     """A model, its optimizer and a batch; calling it makes a training step."""
 
-    def __init__(self, cfg: Config, batch_size: int, size: Sequence[int], args: argparse.Namespace) -> None:
+    def __init__(self, cfg: Config, kind: str, batch_size: int, size: Sequence[int], args: argparse.Namespace) -> None:
+        self.pull = 'plain' if kind == 'plain' else 'auto'
         device, scope = args.device, cfg.default_scope
         torch.manual_seed(0)
         with DefaultScope.overwrite_default_scope(scope), MODELS.switch_scope_and_registry(scope) as registry:
@@ -140,6 +156,7 @@ class Training:
         self.batch = model.data_preprocessor(make_batch(cfg, batch_size, size), training=True)
 
     def __call__(self) -> None:
+        os.environ['SAR_MM_PULL'] = self.pull
         with self.optim_wrapper.optim_context(self.wrapped):
             losses = self.wrapped(**self.batch, mode='loss')
             loss, _ = self.model.parse_losses(losses)
@@ -164,10 +181,11 @@ def measure(name: str, args: argparse.Namespace) -> dict:
     """Return the row of a model."""
     stock = STOCK[name]
     size = args.size or stock.size
-    configs = {kind: read_config(stock.config, kind, size) for kind in KINDS}
+    kinds = (*KINDS, 'plain') if args.plain else KINDS
+    configs = {kind: read_config(stock.config, kind, size) for kind in kinds}
     on_gpu = args.device.type == 'cuda'
     batch = args.batch_size or (configs['stock'].train_dataloader.batch_size if on_gpu else stock.cpu_batch)
-    trainings = {kind: Training(cfg, batch, size, args) for kind, cfg in configs.items()}
+    trainings = {kind: Training(cfg, kind, batch, size, args) for kind, cfg in configs.items()}
     ms = median_times(trainings, args.device, args.rounds)
     for kind, training in trainings.items():
         if not training.loss.isfinite():
@@ -193,6 +211,8 @@ def measure(name: str, args: argparse.Namespace) -> dict:
         host_waits=waits,
         host_waits_added=added(waits),
     )
+    if args.plain:
+        row.update(plain_time_ratio=ms['plain'] / ms['sar'], plain_memory_ratio=memory['plain'] / memory['sar'])
     if args.processes > 1:
         calls, numbers = zip(*(collectives(traces[kind]) for kind in KINDS))
         calls = dict(zip(KINDS, calls))
@@ -249,6 +269,7 @@ def render(rows: Sequence[dict]) -> str:
     """Return the rows as a Markdown table."""
     columns = ['model', 'batch', 'size', 'stock ms', 'SAR ms', 'time ratio', 'stock MiB', 'SAR MiB', 'memory ratio']
     columns += ['host waits added']
+    columns += ['plain / SAR, time', 'plain / SAR, memory'] if 'plain_time_ratio' in rows[0] else []
     if rows[0]['processes'] > 1:
         columns += ['collectives added', 'numbers communicated, ratio']
     lines = []
@@ -257,6 +278,7 @@ def render(rows: Sequence[dict]) -> str:
         line += [*(f'{row["ms"][kind]:.1f}' for kind in KINDS), f'{row["time_ratio"]:.3f}']
         line += [*(f'{row["memory_mib"][kind]:.0f}' for kind in KINDS), f'{row["memory_ratio"]:.3f}']
         line += [str(row['host_waits_added'])]
+        line += [f'{row[name]:.3f}' for name in ('plain_time_ratio', 'plain_memory_ratio') if name in row]
         if row['processes'] > 1:
             numbers = row['communicated_numbers']
             line += [str(row['collectives_added']), f'{numbers["sar"] / numbers["stock"]:.3f}']
@@ -278,13 +300,14 @@ def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Names
     parser.add_argument('--size', type=multiple_of_32, nargs=2, metavar=('H', 'W'), help="default the config's")
     parser.add_argument('--amp', choices=['fp16', 'bf16'], help='mixed precision')
     parser.add_argument('--compile', action='store_true', help='compile the forward pass')
+    parser.add_argument('--plain', action='store_true', help='compare with the plain formula of the pull, too')
     parser.add_argument('--processes', type=positive, default=1, help='default 1')
     add_common_arguments(parser, rounds=10)
     args = parser.parse_args(arguments)
     args.device = use_device(parser, args)
 
     for name in args.models:
-        toolbox = STOCK[name].config.split('::')[0]
+        toolbox = STOCK[name].toolbox or STOCK[name].config.split('::')[0]
         if find_spec(toolbox) is None:
             parser.error(f'argument --models: {name} needs {toolbox}, which is not installed')
         if args.batch_size and args.batch_size < STOCK[name].smallest_batch:
