@@ -22,6 +22,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 
+from .checks import check_resumed_anchors
 from .errors import UsageError, describe, is_before_training
 from .keys import check_keys
 from .runner import ResumableRunner, check_folder
@@ -212,6 +213,10 @@ def check_checkpoint(runner: Runner, path: str, config: str, to_resume: bool) ->
     weights = read_checkpoint(path)
     weights = weights.get('state_dict', weights)
     weights = {re.sub(r'^module\.', '', name): weight for name, weight in weights.items()}
+    if to_resume:
+        check_resumed_anchors(model, dict(state_dict=weights))
+    else:  # without anchors: a test or an export has no use for them
+        weights = {name: weight for name, weight in weights.items() if 'anchor_head.' not in name}
     complaints = _misfits(model, weights, to_resume)
     if complaints:
         raise UsageError(f'{path} is not a checkpoint of the model in {config}: {"; ".join(complaints)}')

@@ -200,3 +200,23 @@ def test_test__another_number_of_classes(folder, trained):
     command = tool('test', config(CLASSIFICATION), f'runs/{CLASSIFICATION}/iter_3.pth', *options)
     output = run(folder, command, code=2)
     assert 'size mismatch for head.fc.weight' in output and 'Traceback' not in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'options', [dict(type='SimplexETFAnchors'), dict(dim=9), dict(type='EmbeddingAnchors', path='gone.npy')], ids=str
+)
+def test_test__does_not_look_at_anchors(folder, trained, options):
+    place = 'model.head.anchor_head.anchors'
+    options = ['--cfg-options', *(f'{place}.{name}={value}' for name, value in options.items())]
+    command = tool('test', config(f'sar_{CLASSIFICATION}'), f'runs/{CLASSIFICATION}/iter_3.pth')
+    output = run(folder, [*command, '--work-dir', 'runs/other_anchors', *options])
+    assert 'predefined anchors' not in output and 'accuracy/top1' in output
+
+
+@pytest.mark.slow
+def test_train__resume_with_anchors_of_another_dimension(folder, trained):
+    command = tool('train', config(f'sar_{CLASSIFICATION}'), '--work-dir', 'runs/other_anchors')
+    options = ['--cfg-options', 'model.head.anchor_head.anchors.dim=9']
+    output = run(folder, [*command, '--resume', f'runs/{CLASSIFICATION}/iter_3.pth', *options], code=2)
+    assert 'dim=9), (10, 9)' in output and 'checkpoint, (10, 64)' in output and 'load_from' in output
