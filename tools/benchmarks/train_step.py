@@ -2,11 +2,11 @@
 
     python tools/benchmarks/train_step.py --out train_step.json
 
-builds each model twice, as it is and with ``SAR`` in front of its head's type, from random weights, and times full steps
-of both side by side on a random batch: forward, losses, backward, the config's own optimizer. With random weights the
-gate of the anchors is closed, but the pull costs what it always does: it is computed in every step and multiplied by
-the gate. What the anchors cost does not depend on the batch: small ones overstate their share. ``--plain`` adds a third
-training, whose pull is the plain formula (``SAR_MM_PULL=plain``).
+builds each model twice, as it is and with ``SAR`` in front of its head's type, from random weights, and times full
+steps of both side by side on a random batch: forward, losses, backward, the config's own optimizer. With random weights
+the gate of the anchors is closed, but the pull costs what it always does: it is computed in every step and multiplied
+by the gate. What the anchors cost does not depend on the batch: small ones overstate their share. ``--plain`` adds a
+third training, whose pull is the plain formula (``SAR_MM_PULL=plain``).
 
 Memory is that of weights, buffers and optimizer, and what the step holds at its peak. Host waits are counted in a
 profile of a step: what makes the host wait for a GPU, also where there is none. ``--processes 2`` trains by
