@@ -117,13 +117,16 @@ class DistributionAlignment(Averages):
             counted: Which predictions are averaged, a boolean (N, ...).
         """
         momentum = self.momentum * self.started
-        update_average(self.predicted, mean_over_processes(probability, counted), momentum)
+        means = [mean_over_processes(probability, counted)]
+        update_average(self.predicted, means[0], momentum)
         if self.target == 'labelled':
             num_classes = len(self.wanted)
             valid = (labels >= 0) & (labels < num_classes)
             one_hot = F.one_hot((labels * valid).flatten(), num_classes).to(probability.dtype)
-            update_average(self.wanted, mean_over_processes(one_hot, valid.flatten()), momentum)
-        self.started.fill_(1.0)
+            means.append(mean_over_processes(one_hot, valid.flatten()))
+            update_average(self.wanted, means[1], momentum)
+        # A first batch that overflowed, or without a label, is none.
+        self.started.clamp_(min=torch.stack(means).isfinite().all().to(self.started.dtype))
         scale = self.wanted / self.predicted.clamp(min=1e-6)
         aligned = probability * scale.view(-1, *[1] * (probability.dim() - 2))
         return aligned / aligned.sum(dim=1, keepdim=True)

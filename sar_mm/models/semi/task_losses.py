@@ -76,7 +76,7 @@ def _forward_of_parts(loss, forward, parts, collected, pred: Tensor, target: Ten
     if args:  # what follows the target in every loss of both toolboxes
         kwargs['weight'], *args = args
     results = []
-    given = kwargs.get('weight')
+    given, ignore_index = kwargs.get('weight'), kwargs.get('ignore_index', 255)
     weights = [None] * len(parts) if given is None else given.split(sizes)
     preds, targets = pred.split(sizes), target.split(sizes)  # one backward step for all, where slices have one each
     for part, pred_part, target_part, weight in zip(parts, preds, targets, weights):
@@ -87,10 +87,10 @@ def _forward_of_parts(loss, forward, parts, collected, pred: Tensor, target: Ten
         if options.get('avg_factor') is not None:
             options['avg_factor'] = options['avg_factor'] * part.size / total
         elif _averages_pixels(loss, target_part):
-            options['avg_factor'] = _pixels(loss, pred_part, target_part, part, kwargs['ignore_index'])
+            options['avg_factor'] = _pixels(loss, pred_part, target_part, part, ignore_index)
         elif part.inside is not None and pred.shape[2:] == target.shape[1:] and target.dim() == 3:
             # Some losses of regions look at ignored pixels, too: no label that is left out may change them.
-            pred_part = pred_part.masked_fill((target_part == kwargs.get('ignore_index', 255))[:, None], 0)
+            pred_part = pred_part.masked_fill((target_part == ignore_index)[:, None], 0)
         if part.weight is not None:
             weight = part.weight if weight is None else part.weight * weight
         if weight is not None:
@@ -106,7 +106,8 @@ def _forward_of_parts(loss, forward, parts, collected, pred: Tensor, target: Ten
 
 
 def _averages_pixels(loss: nn.Module, target: Tensor) -> bool:
-    return target.dim() > 1 and (hasattr(loss, 'avg_non_ignore') or isinstance(loss, ClassCountLoss))
+    is_mean = getattr(loss, 'reduction', 'mean') == 'mean'  # a sum is divided by nothing
+    return target.dim() > 1 and is_mean and (hasattr(loss, 'avg_non_ignore') or isinstance(loss, ClassCountLoss))
 
 
 def _pixels(loss: nn.Module, pred: Tensor, target: Tensor, part: Part, ignore_index: int) -> Tensor:

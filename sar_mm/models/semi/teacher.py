@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...checks import check_flag, check_probability
 from ...registry import MODELS
+from ..anchor_head import SemanticAnchorHead
 from .task_losses import keep_running_stats
 
 
@@ -79,14 +80,21 @@ def labelling(student: nn.Module) -> Iterator[None]:
 def start_as_the_student(teacher: nn.Module, student: nn.Module, state_dict: Dict[str, Any], prefix: str) -> None:
     """Complete the teacher's weights in a checkpoint by the student's, where it has none that fit.
 
-    A classifier of another number of classes is not loaded; a teacher would keep random weights of its own for it.
+    A classifier of another number of classes is not loaded; a teacher would keep random weights of its own for it. Its
+    updates are counted anew then: it has averaged nothing of these weights.
     """
     own = student.state_dict()
+    modules = teacher.module.named_modules()
+    # These load themselves, in other shapes, too.
+    anchors = tuple(f'{name}.' for name, module in modules if isinstance(module, SemanticAnchorHead))
     for name, value in teacher.module.state_dict().items():
         wanted, source = f'{prefix}teacher.module.{name}', f'{prefix}student.{name}'
-        if name in own and not fits(state_dict.get(wanted), value):
+        is_left = wanted in state_dict and name.startswith(anchors)
+        if name in own and not is_left and not fits(state_dict.get(wanted), value):
             given = state_dict.get(source)
             state_dict[wanted] = given if fits(given, value) else own[name]
+            if f'{prefix}teacher.steps' in state_dict:
+                state_dict[f'{prefix}teacher.steps'] = torch.zeros_like(teacher.steps)
 
 
 def fits(given: Any, own: Any) -> bool:

@@ -89,6 +89,23 @@ def test_loss__is_that_of_unimatch(avg_non_ignore, class_weight, loss_weight, se
         torch.testing.assert_close(parameter.grad, parameters[name].grad, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize('options', [dict(), dict(use_sigmoid=True), dict(class_weight=[0.5, 2.0, 1.5])])
+def test_split_losses__a_sum_is_divided_by_nothing(options):
+    from mmseg.models.losses import CrossEntropyLoss
+
+    from sar_mm.models.semi.task_losses import Part, split_losses
+
+    head = torch.nn.Module()
+    head.loss_decode = loss = CrossEntropyLoss(reduction='sum', **options)
+    generator = torch.Generator().manual_seed(0)
+    pred, target = torch.randn(5, 3, 6, 6, generator=generator), torch.randint(3, (5, 6, 6), generator=generator)
+    target[:, :2] = 255
+    with split_losses(head, [Part(2), Part(3, None, torch.tensor(0.8))]) as collected:
+        first = loss(pred, target, weight=None, ignore_index=255)
+    for value, part in ((first, slice(0, 2)), (collected[0][0], slice(2, 5))):
+        torch.testing.assert_close(value, loss(pred[part], target[part], ignore_index=255))
+
+
 def test_loss__counts_the_padding_that_cutmix_brings(make_semi, make_items, monkeypatch):
     """The denominator is what is no padding in the mixed image."""
     from sar_mm.models.semi import base

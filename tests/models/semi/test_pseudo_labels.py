@@ -66,6 +66,20 @@ def test_distribution_alignment__starts_at_the_first_batch_and_moves_on():
     torch.testing.assert_close(alignment.predicted, 0.9 * PROBABILITY.mean(dim=0) + 0.1 * PROBABILITY[:2].mean(dim=0))
 
 
+@pytest.mark.parametrize('target', ['uniform', 'labelled'])
+def test_distribution_alignment__starts_at_the_first_batch_that_says_something(target):
+    alignment = DistributionAlignment(3, momentum=0.9, target=target)
+    alignment(torch.full((4, 3), float('nan')), LABELS, ALL)  # overflowed
+    alignment(PROBABILITY, LABELS, ALL)
+    torch.testing.assert_close(alignment.predicted, PROBABILITY.mean(dim=0))
+    if target == 'labelled':
+        torch.testing.assert_close(alignment.wanted, torch.tensor([2 / 3, 0, 1 / 3]))
+        alignment = DistributionAlignment(3, momentum=0.9, target=target)
+        alignment(PROBABILITY, torch.tensor([-1, 255]), ALL)  # nothing labelled
+        alignment(PROBABILITY, LABELS, ALL)
+        torch.testing.assert_close(alignment.wanted, torch.tensor([2 / 3, 0, 1 / 3]))
+
+
 @pytest.mark.parametrize('make', [SelfAdaptiveThreshold, DistributionAlignment])
 def test_averages__learn_nothing_of_padding(make):
     generator = torch.Generator().manual_seed(0)
