@@ -7,6 +7,10 @@ from mmengine.dataset import Compose
 
 from .errors import UsageError
 
+# Steps of mmseg that load the label map of any image, and those that fail where none is loaded.
+_LOADERS = ('LoadAnnotations', 'LoadBiomedicalAnnotation')
+_USERS = ('GenerateEdge', 'BioMedical3DRandomCrop', 'BioMedical3DRandomFlip')
+
 
 def check_unlabelled(dataset: Any, place: str) -> None:
     """Raise a UsageError where a step of a pipeline needs the label maps of unlabelled images that have none.
@@ -26,7 +30,7 @@ def check_unlabelled(dataset: Any, place: str) -> None:
         is_loaded = False
         for step in _steps(getattr(leaf, 'pipeline', None)):
             names = {base.__name__ for base in type(step).__mro__}
-            loads = 'LoadAnnotations' in names and getattr(step, 'with_seg', True)
+            loads = not names.isdisjoint(_LOADERS) and getattr(step, 'with_seg', True)
             remedy = _remedy(step, names, loads, has_map, is_loaded)
             if remedy is not None:
                 raise UsageError(
@@ -41,7 +45,7 @@ def _remedy(step: Any, names: set, loads: bool, has_map: bool, is_loaded: bool) 
         return 'leave the step out, or name their folder in data_prefix.seg_map_path if they have labels'
     if 'RandomCrop' in names and getattr(step, 'cat_max_ratio', 1.0) < 1 and not is_loaded:
         return f'leave out cat_max_ratio={step.cat_max_ratio}, by which it looks for a crop of several classes'
-    if 'GenerateEdge' in names and not is_loaded:
+    if not names.isdisjoint(_USERS) and not is_loaded:
         return 'leave the step out'
     return None
 

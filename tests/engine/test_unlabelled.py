@@ -72,6 +72,27 @@ def test_check_unlabelled__names_a_crop_by_classes(pipeline, labels, make):
 
 
 @pytest.mark.parametrize(
+    ('step', 'message'),
+    [
+        (
+            dict(type='LoadBiomedicalAnnotation'),
+            'LoadBiomedicalAnnotation needs .* they have not: leave the step out, or',
+        ),
+        (dict(type='GenerateEdge'), 'GenerateEdge needs .* they have not: leave the step out$'),
+        (dict(type='BioMedical3DRandomCrop', crop_shape=8), 'BioMedical3DRandomCrop needs .* leave the step out$'),
+        (
+            dict(type='BioMedical3DRandomFlip', prob=0.5, axes=(0,)),
+            'BioMedical3DRandomFlip needs .* leave the step out$',
+        ),
+    ],
+    ids=lambda value: value['type'] if isinstance(value, dict) else '',
+)
+def test_check_unlabelled__names_other_steps(step, message, make):
+    with pytest.raises(UsageError, match=message):
+        check_unlabelled(Semi(make(step, VIEWS)), 't')
+
+
+@pytest.mark.parametrize(
     ('wrap', 'place'),
     [
         (lambda data: Semi(RepeatDataset(data, 2)), r't\.unlabelled\.dataset\.pipeline'),
