@@ -82,7 +82,8 @@ class DistributionAlignment(Averages):
 
     ``q_k target_k / mean(q)_k``, normalised; Berthelot et al., "ReMixMatch", ICLR 2020, section 3.1, with moving
     averages over the predictions of all processes. They start at the mean of the first batch. Neither padding nor
-    ignored pixels count.
+    ignored pixels count. That of the labels is at first the plain mean of all batches, or a class that the first one
+    lacks would get no pseudo-labels for long.
 
     Args:
         num_classes: K.
@@ -98,14 +99,14 @@ class DistributionAlignment(Averages):
         self.target = target
         self.register_buffer('predicted', torch.full((num_classes,), 1 / num_classes))
         self.register_buffer('wanted', torch.full((num_classes,), 1 / num_classes))
-        self.register_buffer('started', torch.tensor(0.0))  # 1 once the averages have a first batch
+        self.register_buffer('batches', torch.tensor(0.0))  # that are in the averages
 
     def initial(self, name: str, buffer: Tensor) -> Tensor:
-        return torch.full_like(buffer, 0.0 if name == 'started' else 1 / len(self.wanted))
+        return torch.full_like(buffer, 0.0 if name == 'batches' else 1 / len(self.wanted))
 
     def _load_from_state_dict(self, state_dict: Dict[str, Any], prefix: str, *args) -> None:
         if f'{prefix}predicted' in state_dict:  # checkpoints of 0.1.0 have averages that started at 1/K
-            state_dict.setdefault(f'{prefix}started', torch.ones_like(self.started))
+            state_dict.setdefault(f'{prefix}batches', torch.full_like(self.batches, 1e6))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, probability: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
@@ -116,17 +117,17 @@ class DistributionAlignment(Averages):
             labels: Of the labelled images, of any shape; what lies outside [0, K) is left out.
             counted: Which predictions are averaged, a boolean (N, ...).
         """
-        momentum = self.momentum * self.started
+        started = (self.batches > 0).float()
         means = [mean_over_processes(probability, counted)]
-        update_average(self.predicted, means[0], momentum)
+        update_average(self.predicted, means[0], self.momentum * started)
         if self.target == 'labelled':
             num_classes = len(self.wanted)
             valid = (labels >= 0) & (labels < num_classes)
             one_hot = F.one_hot((labels * valid).flatten(), num_classes).to(probability.dtype)
             means.append(mean_over_processes(one_hot, valid.flatten()))
-            update_average(self.wanted, means[1], momentum)
+            update_average(self.wanted, means[1], (1 - 1 / (self.batches + 1)).clamp(max=self.momentum))
         # A first batch that overflowed, or without a label, is none.
-        self.started.clamp_(min=torch.stack(means).isfinite().all().to(self.started.dtype))
+        self.batches += torch.stack(means).isfinite().all()
         scale = self.wanted / self.predicted.clamp(min=1e-6)
         aligned = probability * scale.view(-1, *[1] * (probability.dim() - 2))
         return aligned / aligned.sum(dim=1, keepdim=True)

@@ -58,6 +58,31 @@ def test_distribution_alignment__to_the_labelled_classes():
     assert alignment.wanted.tolist() == pytest.approx([1 / 3, 0.5, 1 / 6])
 
 
+def test_distribution_alignment__a_class_that_the_first_batch_lacks_is_not_left_out_for_long():
+    alignment = DistributionAlignment(3, momentum=0.999, target='labelled')
+    batches = [[0, 0, 2], [0, 1, 2], [1, 1, 2], [0, 0, 0]]
+    for number, labels in enumerate(batches, 1):
+        alignment(PROBABILITY, torch.tensor(labels), ALL)
+        counts = torch.bincount(torch.tensor(batches[:number]).flatten(), minlength=3)
+        torch.testing.assert_close(alignment.wanted, counts / counts.sum())
+    torch.testing.assert_close(alignment.predicted, PROBABILITY.mean(dim=0))
+    alignment.batches.fill_(5000.0)
+    before = alignment.wanted.clone()
+    alignment(PROBABILITY, torch.tensor([1]), ALL)
+    torch.testing.assert_close(alignment.wanted, 0.999 * before + 0.001 * torch.tensor([0.0, 1.0, 0.0]))
+
+
+def test_distribution_alignment__averages_of_a_0_1_0_checkpoint_have_started():
+    trained, alignment = (DistributionAlignment(3, momentum=0.9, target='labelled') for _ in range(2))
+    trained(PROBABILITY, LABELS, ALL)
+    state = trained.state_dict()
+    del state['batches']
+    alignment.load_state_dict(state)
+    alignment(PROBABILITY[:1], torch.tensor([1]), ALL[:1])
+    torch.testing.assert_close(alignment.predicted, 0.9 * PROBABILITY.mean(dim=0) + 0.1 * PROBABILITY[0])
+    torch.testing.assert_close(alignment.wanted, torch.tensor([0.6, 0.1, 0.3]))
+
+
 def test_distribution_alignment__starts_at_the_first_batch_and_moves_on():
     alignment = DistributionAlignment(3, momentum=0.9)
     assert alignment(PROBABILITY, LABELS, ALL).argmax(dim=1).tolist() == [0, 1, 2, 0]
