@@ -76,6 +76,29 @@ def test_config__learning_rate_is_for_labelled_and_unlabelled_images(path):
     assert cfg.get('auto_scale_lr', dict(base_batch_size=gpus * batch))['base_batch_size'] == gpus * batch
 
 
+PUBLISHED = ('unimatch_4xb2', 'fixmatch_1xb64', 'freematch_1xb64')
+
+
+@pytest.mark.parametrize(
+    'path', [p for p in CONFIGS if any(name in p.name for name in PUBLISHED)], ids=lambda path: path.stem
+)
+def test_config__labels_as_published(path):
+    cfg = read(path)
+    semi = cfg.model.semi
+    assert 'teacher' not in semi
+    if 'unimatch' in path.name:
+        assert semi.threshold == (0.0 if 'cityscapes' in path.name else 0.95)
+        assert (semi.sup_weight, semi.unsup_weight, semi.feature_dropout) == (0.5, 0.5, 0.5)
+        assert semi.joint_forward is False
+        return
+    assert 'freematch' in path.name or semi.threshold == 0.95
+    assert semi.keys() <= {'threshold', 'distribution_alignment'}
+    dataset = cfg.train_dataloader.dataset
+    assert dataset.labelled_among_unlabelled and 'LabelledSubset' not in str(dataset.unlabelled)
+    averages = [hook for hook in cfg.custom_hooks if hook.type == 'EMAHook']
+    assert [hook.momentum for hook in averages] == [0.001]
+
+
 def differences(sar, stock, path=''):
     if isinstance(sar, dict) and isinstance(stock, dict) and sar.keys() == stock.keys():
         pairs = [(sar[key], stock[key], f'{path}.{key}') for key in stock]
