@@ -21,12 +21,13 @@ class FeatureTapHook(Hook):
     (N, C, H, W), once per forward pass; dropout in front of it is inactive then. Before the first one, its
     ``set_reference(classifier_weight, anchors)`` is given the classifier's weight (K, C) and the semantic anchors
     (K, C), or None where the model has none or they were never set. Stock and SAR models alike; the model does not
-    change.
+    change. In a semi-supervised model, student and teacher are both tapped, and the one that predicts is observed,
+    in a StudentTeacherValLoop one after the other, each with a reference of its own.
 
     Args:
-        layer: Dotted name of the classifier in the model. None: what a SAR head names as its own, else the first that
-            exists of ``decode_head.conv_seg`` (of the last head of a cascade), ``head.fc``, ``head.layers.head`` and
-            ``head.head``.
+        layer: Dotted name of the classifier in the model, in a semi-supervised one in the student. None: what a SAR
+            head names as its own, else the first that exists of ``decode_head.conv_seg`` (of the last head of a
+            cascade), ``head.fc``, ``head.layers.head`` and ``head.head``.
 
     Raises:
         ValueError: The model has no such layer.
@@ -40,7 +41,7 @@ class FeatureTapHook(Hook):
     def __init__(self, layer: Optional[str] = None) -> None:
         check(layer is None or isinstance(layer, str), 'layer', layer, 'the dotted name of a layer, or None')
         self.layer = layer
-        self._handle: Optional[RemovableHandle] = None
+        self._handles: List[RemovableHandle] = []
 
     def before_train(self, runner: Runner) -> None:
         if runner.val_loop is not None and hasattr(runner.val_loop, 'evaluator'):
@@ -65,11 +66,10 @@ class FeatureTapHook(Hook):
         metrics = [metric for metric in metrics if hasattr(metric, 'observe')]
         if not metrics:
             return
-        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-            model = model.module
-        if hasattr(model, 'predicting_part'):  # of a semi-supervised model
-            model = model.predicting_part
-        layer, anchor_head = find_classifier(model, self.layer)
+        for part in predicting_parts(model):
+            self._tap(*find_classifier(part, self.layer), metrics)
+
+    def _tap(self, layer: nn.Module, anchor_head: Optional[nn.Module], metrics: List) -> None:
         is_first = True
 
         def give(layer: nn.Module, inputs: Tuple[Tensor, ...]) -> None:
@@ -83,12 +83,20 @@ class FeatureTapHook(Hook):
             for metric in metrics:
                 metric.observe(inputs[0].detach())
 
-        self._handle = layer.register_forward_pre_hook(give)
+        self._handles.append(layer.register_forward_pre_hook(give))
 
     def _detach(self) -> None:
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+        while self._handles:
+            self._handles.pop().remove()
+
+
+def predicting_parts(model: nn.Module) -> List[nn.Module]:
+    """Return the models that can predict: a model without wrappers, or student and teacher of a semi-supervised one."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    if not hasattr(model, 'predicting_part'):
+        return [model]
+    return [model.student] if model.teacher is None else [model.student, model.teacher.module]
 
 
 def find_classifier(model: nn.Module, name: Optional[str] = None) -> Tuple[nn.Module, Optional[nn.Module]]:

@@ -2,9 +2,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.dataset import BaseDataset
 from mmengine.model import BaseTTAModel
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import Runner
 from torch import nn
 
+from sar_mm.analysis import FeatureStatistics, geometry
 from sar_mm.engine.hooks.feature_tap import FeatureTapHook, find_classifier
 from sar_mm.evaluation import FeatureGeometry
 from sar_mm.registry import HOOKS
@@ -163,3 +167,123 @@ def test_feature_tap_hook__with_feature_geometry(make_model, make_batch, kind, s
     numbers = metric.evaluate(2 * len(samples))
     assert numbers['geometry/classes_seen'] == 5 and numbers['geometry/within_scatter'] > 0
     assert 'geometry/nc3_self_duality' in numbers
+
+
+class LabelledNoise(BaseDataset):
+    """Images 8x8 of three classes."""
+
+    METAINFO = dict(classes=('a', 'b', 'c'))
+
+    def load_data_list(self):
+        generator = torch.Generator().manual_seed(0)
+        return [dict(image=torch.rand(3, 8, 8, generator=generator), gt_label=index % 3) for index in range(12)]
+
+    def __getitem__(self, index):
+        structures = pytest.importorskip('mmpretrain.structures')
+        info = self.get_data_info(index)
+        return dict(inputs=info['image'], data_samples=structures.DataSample().set_gt_label(info['gt_label']))
+
+
+def noise_model(teacher):
+    pytest.importorskip('mmpretrain.models')
+    classifier = dict(
+        type='ImageClassifier',
+        backbone=dict(type='CIFARResNet', depth=8, base_channels=4),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(type='SARLinearClsHead', num_classes=3, in_channels=16, loss=dict(type='CrossEntropyLoss')),
+    )
+    torch.manual_seed(0)
+    semi = dict(teacher=dict() if teacher else None)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(dict(type='SemiClassifier', classifier=classifier, semi=semi))
+    with torch.no_grad():  # the parts differ in features, weights and anchors
+        for part in [model.student, model.teacher.module] if teacher else [model.student]:
+            for parameter in part.parameters():
+                parameter.normal_()
+            part.head.anchor_head.semantic_anchors.normal_()
+    return model.eval()
+
+
+@torch.no_grad()
+def noise_geometry(part):
+    """The geometry of the noise in a classifier, from all its features at once."""
+    data = LabelledNoise()
+    images = torch.stack([data[index]['inputs'] for index in range(len(data))])
+    statistics = FeatureStatistics(3, 16)
+    statistics.update(part.extract_feat(images)[0], torch.arange(12) % 3)
+    return geometry(statistics, part.head.fc.weight, part.head.anchor_head.semantic_anchors)
+
+
+def noise_runner(model, folder, val_cfg, **options):
+    def loader(batch_size):
+        return dict(dataset=LabelledNoise(), sampler=dict(type='DefaultSampler', shuffle=False), batch_size=batch_size)
+
+    return Runner(
+        model=model,
+        work_dir=str(folder),
+        val_dataloader=loader(5),
+        val_cfg=val_cfg,
+        val_evaluator=[FeatureGeometry()],
+        test_dataloader=loader(5),
+        test_cfg=dict(),
+        test_evaluator=[FeatureGeometry()],
+        custom_hooks=[dict(type='FeatureTapHook'), *options.pop('custom_hooks', [])],
+        default_hooks=dict(checkpoint=None, logger=None),
+        experiment_name=folder.name,
+        **options,
+    )
+
+
+def named(numbers, prefix):
+    return pytest.approx({f'{prefix}geometry/{name}': value for name, value in numbers.items()}, rel=1e-4)
+
+
+@pytest.mark.parametrize('teacher', [False, True], ids=['alone', 'teacher'])
+def test_feature_tap_hook__every_part_that_is_validated(tmp_path, teacher):
+    model = noise_model(teacher)
+    runner = noise_runner(model, tmp_path, dict(type='sar_mm.StudentTeacherValLoop'))
+    student = noise_geometry(model.student)
+    for _ in range(2):  # nothing is left over from a validation
+        found = runner.val()
+        assert {key: found[key] for key in found if key.startswith('student/')} == named(student, 'student/')
+        if teacher:
+            expected = noise_geometry(model.teacher.module)
+            assert abs(expected['within_scatter'] / student['within_scatter'] - 1) > 0.1
+            assert {key: found[key] for key in found if key.startswith('teacher/')} == named(expected, 'teacher/')
+        assert len(found) == (1 + teacher) * len(student)
+
+
+@pytest.mark.parametrize('part', ['student', 'teacher'])
+def test_feature_tap_hook__the_part_that_predicts(tmp_path, part):
+    model = noise_model(teacher=True)
+    model.predict_with = part
+    runner = noise_runner(model, tmp_path, dict())
+    expected = noise_geometry(model.student if part == 'student' else model.teacher.module)
+    assert runner.val() == named(expected, '')
+    assert runner.test() == named(expected, '')
+
+
+@pytest.mark.parametrize('teacher', [False, True], ids=['alone', 'teacher'])
+def test_feature_tap_hook__sees_the_averaged_weights_of_ema_hook(tmp_path, teacher):
+    model = noise_model(teacher)
+    runner = noise_runner(
+        model,
+        tmp_path,
+        dict(type='sar_mm.StudentTeacherValLoop'),
+        custom_hooks=[dict(type='EMAHook', begin_iter=0)],
+    )
+    averages = next(hook for hook in runner.hooks if type(hook).__name__ == 'EMAHook')
+    averages.before_run(runner)
+    parts = {'student/': averages.ema_model.module.student}
+    if teacher:
+        parts['teacher/'] = averages.ema_model.module.teacher.module
+    with torch.no_grad():
+        for part in parts.values():
+            for parameter in part.parameters():
+                parameter.normal_()
+    expected = {prefix: noise_geometry(part.eval()) for prefix, part in parts.items()}
+    assert abs(noise_geometry(model.student)['within_scatter'] / expected['student/']['within_scatter'] - 1) > 0.1
+    # Not runner.val(): it would call before_run again, which makes the averages anew.
+    found = runner.val_loop.run()
+    for prefix, numbers in expected.items():
+        assert {key: found[key] for key in found if key.startswith(prefix)} == named(numbers, prefix)
