@@ -1,6 +1,6 @@
 """Which of a teacher's predictions become labels."""
 
-from typing import Any, Dict, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Optional, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +33,18 @@ class FixedThreshold(nn.Module):
 
 
 class Averages(nn.Module):
-    """A module whose buffers are only right together: loaded all, or, for another number of classes, none."""
+    """A module whose buffers are only right together: loaded all, or, for another number of classes, none.
+
+    They are float32 whatever the dtype of the model is: in half precision, steps of 0.001 round to none.
+    """
+
+    def _apply(self, fn: Callable, *args, **kwargs) -> 'Averages':
+        before = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, *args, **kwargs)
+        for name, buffer in self.named_buffers(recurse=False):
+            if buffer.dtype != torch.float32:
+                setattr(self, name, before[name].to(buffer.device))
+        return self
 
     def _load_from_state_dict(self, state_dict: Dict[str, Any], prefix: str, *args) -> None:
         own = {prefix + name: buffer for name, buffer in self.named_buffers(recurse=False)}
@@ -62,8 +73,8 @@ class SelfAdaptiveThreshold(Averages):
         super().__init__()
         check_probability('threshold.momentum', momentum, ends=True)
         self.momentum = momentum
-        self.register_buffer('overall', torch.tensor(1 / num_classes))
-        self.register_buffer('per_class', torch.full((num_classes,), 1 / num_classes))
+        self.register_buffer('overall', torch.tensor(1 / num_classes, dtype=torch.float32))
+        self.register_buffer('per_class', torch.full((num_classes,), 1 / num_classes, dtype=torch.float32))
 
     def initial(self, name: str, buffer: Tensor) -> Tensor:
         return torch.full_like(buffer, 1 / len(self.per_class))
@@ -97,9 +108,9 @@ class DistributionAlignment(Averages):
         check_choice('distribution_alignment.target', target, TARGETS)
         self.momentum = momentum
         self.target = target
-        self.register_buffer('predicted', torch.full((num_classes,), 1 / num_classes))
-        self.register_buffer('wanted', torch.full((num_classes,), 1 / num_classes))
-        self.register_buffer('batches', torch.tensor(0.0))  # that are in the averages
+        self.register_buffer('predicted', torch.full((num_classes,), 1 / num_classes, dtype=torch.float32))
+        self.register_buffer('wanted', torch.full((num_classes,), 1 / num_classes, dtype=torch.float32))
+        self.register_buffer('batches', torch.tensor(0.0, dtype=torch.float32))  # that are in the averages
 
     def initial(self, name: str, buffer: Tensor) -> Tensor:
         return torch.full_like(buffer, 0.0 if name == 'batches' else 1 / len(self.wanted))

@@ -139,6 +139,26 @@ def test_averages__of_another_number_of_classes_start_anew_together(make):
         assert torch.equal(same.state_dict()[name], value), name
 
 
+@pytest.mark.parametrize('make', [SelfAdaptiveThreshold, DistributionAlignment])
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+def test_averages__are_float32_whatever_the_model_is(dtype, make):
+    labels = () if make is SelfAdaptiveThreshold else (LABELS,)
+    reference, converted = make(3), make(3).to(dtype)
+    torch.set_default_dtype(dtype)
+    try:
+        built = make(3)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for step in range(3):
+        probability = PROBABILITY.roll(step, dims=1)
+        wanted = reference(probability, *labels, ALL)
+        for each in (converted, built):
+            assert torch.equal(each(probability, *labels, ALL), wanted)
+    for name, value in reference.state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(converted.state_dict()[name], value) and torch.equal(built.state_dict()[name], value)
+
+
 def test_distribution_alignment__of_pixels_sums_to_one():
     alignment = DistributionAlignment(3, momentum=0.5)
     aligned = alignment(torch.rand(2, 3, 4, 5).softmax(dim=1), LABELS, torch.ones(2, 4, 5, dtype=torch.bool))
