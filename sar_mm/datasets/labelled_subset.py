@@ -2,29 +2,20 @@ from copy import deepcopy
 from typing import Any, List, Optional, Tuple, Union
 
 import numpy as np
-from mmengine.dataset import BaseDataset, force_full_init
+from mmengine.dataset import force_full_init
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 
 from ..checks import check, check_choice, check_integer, check_seed, is_number
 from ..registry import DATASETS
 from .class_counts import check_dataset, count_classes, image_label, image_labels
 from .labelled_images import draw_fraction, draw_per_class, read_indices
-from .long_tailed import LongTailedDataset
+from .views import DatasetView
 
 PARTS = ('labelled', 'unlabelled')
 
 
-def underlying(dataset: Any) -> Tuple[Any, np.ndarray]:
-    """Return the data set that views show images of, and the indices of these images in it, (N,)."""
-    indices = np.arange(len(dataset))
-    while isinstance(dataset, (LongTailedDataset, LabelledSubset)):
-        dataset.full_init()
-        dataset, indices = dataset.dataset, dataset._indices[indices]
-    return dataset, indices
-
-
 @DATASETS.register_module()
-class LabelledSubset:
+class LabelledSubset(DatasetView):
     """The labelled or the unlabelled part of a data set, for semi-supervised learning.
 
     The labelled images are a number or a share of each class, or listed in a file; the unlabelled ones are all others.
@@ -125,8 +116,6 @@ class LabelledSubset:
             labels = [label for (label,) in self._labels]
             counts = np.bincount(np.array(labels, dtype=np.int64), minlength=count_classes(self.dataset, labels))
             self._metainfo['class_counts'] = tuple(counts.tolist())
-        self._root, self._places = underlying(self.dataset)
-        self._places = self._places[self._indices]
         self._fully_initialized = True
 
     def _draw(self) -> Tuple[np.ndarray, List[List[int]]]:
@@ -150,11 +139,6 @@ class LabelledSubset:
         return indices, labels
 
     @force_full_init
-    def get_data_info(self, idx: int) -> dict:
-        """Return the annotation of an image."""
-        return self.dataset.get_data_info(int(self._indices[idx]))
-
-    @force_full_init
     def get_cat_ids(self, idx: int) -> List[int]:
         """Return the class indices of an image; a NotImplementedError where images have none, as in segmentation."""
         return list(self._checked_labels()[idx])
@@ -168,23 +152,3 @@ class LabelledSubset:
         if self._labels is None:
             raise NotImplementedError(f'{type(self.dataset).__name__} has no labels of images')
         return self._labels
-
-    @force_full_init
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    @force_full_init
-    def __getitem__(self, idx: int) -> dict:
-        first = range(len(self))[idx]  # an IndexError where there is no such image
-        for step in range(len(self)):
-            data = self._get((first + step) % len(self))
-            if data is not None:
-                return data
-        raise RuntimeError(f'the pipeline returned None for each of the {len(self)} {self.part} images')
-
-    def _get(self, idx: int) -> Optional[dict]:
-        place = int(self._places[idx])
-        # Where the pipeline returns None, BaseDataset takes any other of its images, also of the other part.
-        if isinstance(self._root, BaseDataset) and type(self._root).__getitem__ is BaseDataset.__getitem__:
-            return self._root.prepare_data(place)
-        return self._root[place]

@@ -11,6 +11,7 @@ from ..checks import check, check_choice, check_integer, check_seed, is_number
 from ..registry import DATASETS
 from .class_counts import check_dataset, count_classes, image_label
 from .labelled_images import draw_per_class
+from .views import DatasetView
 
 PROFILES = ('exponential', 'step')
 
@@ -36,12 +37,13 @@ def long_tailed_counts(
 
 
 @DATASETS.register_module()
-class LongTailedDataset:
+class LongTailedDataset(DatasetView):
     """A long-tailed view of a classification data set, of which it shows some images of each class.
 
     The images of a class are drawn without replacement, by a generator of its own: they depend on the seed and on the
     images of this class only, not on other classes or on the global random state. The first n of a fixed permutation
     are taken, so a weaker imbalance shows the images of a stronger one and more. The order of the images stays.
+    Where a pipeline returns None for an image, the next image of this view is given, never one that it does not show.
 
     The profiles are those of Cui et al. (CVPR 2019) and Cao et al. (NeurIPS 2019); :func:`long_tailed_counts` has the
     formulas. ``metainfo`` is that of the data set and, once initialised, ``class_counts``: K integers by class index.
@@ -155,11 +157,6 @@ class LongTailedDataset:
         return f'class {label}' if classes is None else f'class {label} ({classes[label]})'
 
     @force_full_init
-    def get_data_info(self, idx: int) -> dict:
-        """Return the annotation of an image."""
-        return self.dataset.get_data_info(int(self._indices[idx]))
-
-    @force_full_init
     def get_cat_ids(self, idx: int) -> List[int]:
         """Return the class index of an image, in a list."""
         return [int(self._labels[idx])]
@@ -168,11 +165,3 @@ class LongTailedDataset:
     def get_gt_labels(self) -> np.ndarray:
         """Return the class indices of all images, (N,) int64."""
         return self._labels.copy()
-
-    @force_full_init
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    @force_full_init
-    def __getitem__(self, idx: int) -> dict:
-        return self.dataset[int(self._indices[idx])]

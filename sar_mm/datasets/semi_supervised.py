@@ -11,7 +11,7 @@ from mmengine.structures import BaseDataElement
 
 from ..checks import check, check_flag, check_integer
 from ..registry import DATASETS
-from .labelled_subset import underlying
+from .views import underlying
 
 LOADING_ERRORS = (AssertionError, FileNotFoundError, NotADirectoryError, RuntimeError, ValueError)
 

@@ -155,7 +155,7 @@ def test_labelled_subset__a_rejected_image_is_never_replaced_by_one_of_the_other
         given = {view[i]['number'] for i in range(len(view))}
         assert given == {index for index in view.indices.tolist() if index % 3 == 0}
     never = Numbers(pipeline=[lambda info: None])
-    with pytest.raises(RuntimeError, match='returned None for each of the 10 labelled images'):
+    with pytest.raises(RuntimeError, match='returned None for each of the 10 images of LabelledSubset'):
         LabelledSubset(never, 'labelled', per_class=5)[0]
 
 

@@ -237,3 +237,20 @@ def test_long_tailed__several_labels_per_image():
     data.get_cat_ids = lambda index: [0, 1]
     with pytest.raises(ValueError, match=r'one label per image \(image 0\), but got \[0, 1\]'):
         LongTailedDataset(data, imbalance_factor=1)
+
+
+def test_long_tailed__a_rejected_image_is_never_replaced_by_one_it_does_not_show():
+    from mmengine.dataset import BaseDataset
+
+    class Numbers(BaseDataset):
+        def load_data_list(self):
+            return [dict(number=index, gt_label=index % 2) for index in range(40)]
+
+        def get_cat_ids(self, idx):
+            return [idx % 2]
+
+    step = [lambda info: info if info['number'] % 3 == 0 else None]
+    view = LongTailedDataset(Numbers(pipeline=step), imbalance_factor=4)
+    shown_numbers = [view.get_data_info(index)['number'] for index in range(len(view))]
+    given = [view[index]['number'] for index in range(len(view)) for _ in range(20)]
+    assert set(given) == {number for number in shown_numbers if number % 3 == 0}

@@ -42,7 +42,7 @@ from rich.table import Table
 
 from sar_mm.datasets import SemiSupervisedDataset, draw_covering, draw_fraction, draw_per_class, read_indices
 from sar_mm.datasets.class_counts import count_classes, image_label
-from sar_mm.datasets.labelled_subset import underlying
+from sar_mm.datasets.views import underlying
 from sar_mm.engine.cli import UsageError, load_config, usage_errors
 
 
@@ -162,7 +162,7 @@ class Finder:
 
 def read_list(path: str, images: Images) -> List[int]:
     """Return the indices of the images in a published list."""
-    text = Path(path).read_text(encoding='utf-8')
+    text = Path(path).read_text(encoding='utf-8-sig')
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     is_json = text.lstrip().startswith('{')
     finder = Finder(images.paths or [], images.suffix)
