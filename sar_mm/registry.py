@@ -24,6 +24,7 @@ class PluginRegistry(Registry):
     def register_module(self, name=None, force: bool = False, module: Optional[type] = None) -> Callable:
         """See :meth:`mmengine.registry.Registry.register_module`."""
         if module is None:
+            super().register_module(name=name, force=force)  # a TypeError for `@register_module` without parentheses
             return lambda module: self.register_module(name=name, force=force, module=module)
         self.parent.register_module(name=name, force=force, module=module)
         return super().register_module(name=name, force=force, module=module)

@@ -15,8 +15,9 @@ def import_with(toolbox: str, module: str) -> None:
         return
     try:
         import_module(module)
-    except (ImportError, RuntimeError, AssertionError) as error:  # AssertionError: a version the toolbox refuses
-        warnings.warn(f'{module} is left out because {toolbox} cannot be imported: {error}', stacklevel=2)
+    except Exception as error:  # a version that the toolbox refuses, or anything that importing it runs into
+        reason = f'{type(error).__name__}: {error}'
+        warnings.warn(f'{module} is left out because {toolbox} cannot be imported: {reason}', stacklevel=2)
 
 
 def allow_bases() -> None:

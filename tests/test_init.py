@@ -38,6 +38,26 @@ def test_import__names_the_packages_of_the_requirements(run_python):
     assert onedl_names(message) == onedl_names(path.read_text())
 
 
+@pytest.mark.parametrize('toolbox, other', [('mmseg', 'SARLinearClsHead'), ('mmpretrain', 'SARFCNHead')])
+@pytest.mark.parametrize('error', ['AttributeError', 'KeyError', 'OSError', 'ImportError'])
+def test_import__with_a_broken_toolbox(run_python, tmp_path, toolbox, other, error):
+    pytest.importorskip('mmpretrain' if toolbox == 'mmseg' else 'mmseg')
+    (tmp_path / toolbox).mkdir()
+    (tmp_path / toolbox / '__init__.py').write_text(f'raise {error}("no such thing")\n')
+    script = (
+        'import warnings\n'
+        'with warnings.catch_warnings(record=True) as caught:\n'
+        '    warnings.simplefilter("always")\n'
+        '    import sar_mm\n'
+        'print([str(each.message) for each in caught if "is left out" in str(each.message)][0])\n'
+        'from sar_mm.registry import MODELS\n'
+        'print(MODELS.get("{0}").__name__)\n'
+    )
+    ((message, found),) = run_python(script.format(other), paths=[tmp_path])
+    assert f'because {toolbox} cannot be imported: {error}' in message and 'no such thing' in message
+    assert found == other
+
+
 @pytest.mark.parametrize(
     'toolbox, name',
     [

@@ -58,6 +58,16 @@ def test_register_module__refuses_a_taken_name():
     assert MODELS.get('SARLoss').__name__ == 'SARLoss'
 
 
+def test_register_module__needs_parentheses():
+    with pytest.raises(TypeError, match='name must be None, an instance of str, or a sequence of str'):
+
+        @MODELS.register_module
+        class Own:
+            pass
+
+    assert 'Own' not in MODELS.module_dict and 'Own' not in ROOT_MODELS.module_dict
+
+
 REGISTERED = [
     ('MODELS', 'LogitAdjustedLoss'),
     ('MODELS', 'LDAMLoss'),

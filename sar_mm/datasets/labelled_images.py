@@ -103,7 +103,7 @@ def read_indices(path: str) -> List[int]:
     Raises:
         ValueError: The file is neither, or holds no index, a negative one, or one twice.
     """
-    text = get_text(path).strip()
+    text = get_text(path, encoding='utf-8-sig').strip()
     valid = 'a text file with one index per line, or JSON with a list of indices under "label"'
     try:
         indices = json.loads(text)['label'] if text.startswith('{') else [int(line) for line in text.split()]

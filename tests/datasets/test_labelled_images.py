@@ -75,8 +75,9 @@ def test_draw_covering__too_few_images():
 @pytest.mark.parametrize('text', ['3\n0\n12\n', '3\r\n0\r\n12', '{"distribution": [1], "label": [3, 0, 12]}'])
 def test_read_indices__forms(tmp_path, text):
     path = tmp_path / 'list'
-    path.write_text(text)
-    assert read_indices(str(path)) == [3, 0, 12]
+    for encoding in ('utf-8', 'utf-8-sig'):  # editors on Windows write a byte order mark
+        path.write_text(text, encoding=encoding)
+        assert read_indices(str(path)) == [3, 0, 12]
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,17 @@ def test_lists__are_written_for_mmpretrain(convert, folder):
     ]
 
 
+@pytest.mark.parametrize(
+    'dataset, name', [('imagenet-lt', 'ImageNet_LT_train.txt'), ('inaturalist2018', 'train2018.json')]
+)
+def test_lists__with_a_byte_order_mark(convert, inaturalist, dataset, name):
+    path = inaturalist / 'lists' / name
+    path.write_text(path.read_text(), encoding='utf-8-sig')
+    code, output = convert(dataset=dataset)
+    assert code == 0, output
+    assert (inaturalist / 'out' / 'meta' / 'train.txt').read_text().startswith('train')
+
+
 def test_lists__mmpretrain_reads_them(convert, folder):
     datasets = pytest.importorskip('mmpretrain.datasets')
     from sar_mm.datasets import class_counts

@@ -164,6 +164,8 @@ def test_semi_splits__published_lists_of_segmentation(run, segmentation, tmp_pat
     (tmp_path / 'rest.txt').write_text('\n'.join(form.format(name) for name in NAMES[10:15]))
     lists = ('--labelled-list', 'list.txt', '--unlabelled-list', 'rest.txt')
     assert run(segmentation[0], *lists, out='two')[1] == NAMES[10:15]
+    (tmp_path / 'list.txt').write_text('\n'.join(chosen), encoding='utf-8-sig')
+    assert run(segmentation[0], '--labelled-list', 'list.txt', out='marked')[0] == sorted(chosen)
 
 
 def test_semi_splits__classification_with_files(run, classification, tmp_path):

@@ -135,8 +135,9 @@ def test_config_classes(tool, tmp_path, monkeypatch, scope, dataset, number, fir
     assert len(classes) == number and classes[0] == first
 
 
-def test_text_anchors__reads_names_from_a_file(run, tmp_path):
-    (tmp_path / 'names.txt').write_text('tench, Tinca tinca\ncat\n')
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig'])
+def test_text_anchors__reads_names_from_a_file(run, tmp_path, encoding):
+    (tmp_path / 'names.txt').write_text('tench, Tinca tinca\ncat\n', encoding=encoding)
     run('--classes', 'names.txt', '--template', '{}!')
     assert Encoder.texts == ['tench, Tinca tinca!', 'cat!']
 

@@ -55,7 +55,7 @@ def some(items: List[str]) -> str:
 def read_lines(path: Path) -> List[Sample]:
     """Read ``path label`` lines; the path may have blanks in it."""
     samples, malformed = [], []
-    for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding='utf-8-sig').splitlines(), start=1):
         fields = line.strip().rsplit(None, 1)
         if not fields:
             continue
@@ -71,7 +71,7 @@ def read_lines(path: Path) -> List[Sample]:
 def read_json(path: Path) -> List[Sample]:
     """Read iNaturalist's own annotations."""
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
+        content = json.loads(path.read_text(encoding='utf-8-sig'))
         labels = {entry['image_id']: entry['category_id'] for entry in content['annotations']}
         return [(image['file_name'], int(labels[image['id']])) for image in content['images']]
     except (KeyError, TypeError, ValueError) as error:

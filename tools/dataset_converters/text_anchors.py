@@ -51,7 +51,7 @@ def config_classes(path: str) -> List[str]:
         classes = (dataset.get('metainfo') or {}).get('classes') or dataset.get('classes')
         classes = classes or getattr(dataset_class, 'METAINFO', {}).get('classes')
         if isinstance(classes, str):
-            classes = list_from_file(classes)
+            classes = list_from_file(classes, encoding='utf-8-sig')
         if not classes:
             classes = registry.build({**dataset, 'pipeline': []}).metainfo.get('classes')
     if not classes:
@@ -174,7 +174,7 @@ def class_names(args: argparse.Namespace) -> List[str]:
     if args.classes is None:
         names = config_classes(args.config)
     elif args.classes.endswith('.txt'):
-        names = list_from_file(args.classes)
+        names = list_from_file(args.classes, encoding='utf-8-sig')
     else:
         names = args.classes.split(',')
     names = [name.strip() for name in names]
