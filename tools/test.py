@@ -20,7 +20,11 @@ from sar_mm.engine.cli import (
     prepare_launcher,
     usage_errors,
 )
+from sar_mm.engine.pictures import PredictionPictures
 from sar_mm.engine.safe_checkpoints import safe_loading
+
+# What mmpretrain's VisualizationHook passes on to its visualizer.
+DRAWING = ('classes', 'draw_gt', 'draw_pred', 'draw_score', 'resize', 'rescale_factor', 'text_cfg')
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,22 +34,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out', help='where to write the predictions: a folder of label maps for mmseg, a .pkl file for mmpretrain'
     )
-    parser.add_argument('--show-dir', help='folder to write pictures of the predictions to')
+    parser.add_argument('--show-dir', help='folder to write a picture of every prediction to')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     add_common_arguments(parser)
     return parser.parse_args()
 
 
-def draw_predictions(cfg: Config, show_dir: str) -> None:
-    hook = cfg.get('default_hooks', {}).get('visualization')
-    if hook is None:
-        raise UsageError('--show-dir needs a visualization hook in default_hooks of the config')
-    if cfg.get('default_scope') == 'mmseg':
-        hook.draw = True
-        hook.setdefault('interval', 1)  # upstream counts batches, and draws every 50th
-        cfg.visualizer.save_dir = show_dir
-    else:
-        hook.update(enable=True, out_dir=show_dir)
+def draw_predictions(runner: Runner, cfg: Config, show_dir: str) -> None:
+    options = {}
+    if cfg.get('default_scope') != 'mmseg':  # mmpretrain's hook takes how to draw beside when
+        hook = cfg.get('default_hooks', {}).get('visualization') or {}
+        options = {name: value for name, value in hook.items() if name in DRAWING}
+    runner.register_hook(PredictionPictures(show_dir, **options))
 
 
 def augment_at_test_time(cfg: Config, show_dir: Optional[str]) -> None:
@@ -54,7 +54,7 @@ def augment_at_test_time(cfg: Config, show_dir: Optional[str]) -> None:
         if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
             raise UsageError('--tta needs tta_model and tta_pipeline in the config')
     elif show_dir:
-        raise UsageError('--tta and --show-dir do not go together for mmpretrain: its hook draws single images')
+        raise UsageError('--tta and --show-dir do not go together for mmpretrain: an augmented image has several views')
     else:  # as in mmpretrain: where the config does not say, the mean over the image and its mirror image
         cfg.setdefault('tta_model', dict(type='mmpretrain.AverageClsScoreTTA'))
         if 'tta_pipeline' not in cfg:
@@ -78,8 +78,6 @@ def main() -> None:
         check_checkpoint_path(args.checkpoint)
         cfg = load_config(args)
         cfg.load_from = args.checkpoint
-        if args.show_dir:
-            draw_predictions(cfg, args.show_dir)
         if args.tta:
             augment_at_test_time(cfg, args.show_dir)
         if args.out and cfg.get('default_scope') == 'mmseg':
@@ -90,6 +88,8 @@ def main() -> None:
         runner = build_runner(cfg)
         if args.out:
             save_predictions(runner, cfg, args.out)
+        if args.show_dir:
+            draw_predictions(runner, cfg, args.show_dir)
         check_checkpoint(runner, args.checkpoint, args.config, to_resume=False)
     with usage_errors(cfg), safe_loading():
         runner.test()

@@ -113,7 +113,11 @@ def test_test__reports_scores_and_writes_predictions_and_pictures(folder, traine
         assert len(list((folder / out).glob('*.png'))) == 100
     else:
         assert (folder / out).stat().st_size > 1000
-    assert list((folder / f'runs/{name}/pictures').rglob('*.png'))
+    pictures = folder / f'runs/{name}/pictures'
+    drawn = sorted(path.relative_to(pictures) for path in pictures.rglob('*.png'))
+    images = folder / 'data/digits' / ('segmentation/img_dir/val' if is_segmentation else 'classification/test')
+    assert drawn == sorted(path.relative_to(images) for path in images.rglob('*.png'))
+    assert len(drawn) == (100 if is_segmentation else 540)
 
 
 @pytest.mark.parametrize('name', [CLASSIFICATION, SEGMENTATION])

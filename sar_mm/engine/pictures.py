@@ -1,0 +1,70 @@
+import os.path as osp
+from typing import Any, List, Optional, Sequence
+
+import mmcv
+from mmengine.fileio import get
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+
+from .errors import UsageError
+
+
+class PredictionPictures(Hook):
+    """Draws the prediction of every test image, into folders as those of the images.
+
+    The visualization hooks of the toolboxes name a picture by the file name of its image, which images of several
+    class folders may share. Here ``car/1.png`` and ``cat/1.jpg`` become ``car/1.png`` and ``cat/1.jpg.png``, below the
+    folder that all images have in common; images without a file are numbered. With several processes, the toolboxes'
+    visualizers draw the images of the first one.
+
+    Args:
+        out_dir: Folder for the pictures.
+        options: Those of the visualizer's ``visualize_cls`` (mmpretrain) or ``add_datasample`` (mmseg).
+
+    Raises:
+        UsageError: The visualizer of the run draws no predictions.
+    """
+
+    def __init__(self, out_dir: str, **options: Any) -> None:
+        self.out_dir = out_dir
+        self.options = options
+        self._folder = ''
+        self._drawn = 0
+
+    def before_test(self, runner: Runner) -> None:
+        visualizer = type(runner.visualizer)
+        if not hasattr(visualizer, 'visualize_cls') and visualizer.add_datasample is Visualizer.add_datasample:
+            raise UsageError(
+                f'visualizer: {visualizer.__name__} draws no predictions, set '
+                "visualizer=dict(type='UniversalVisualizer') for mmpretrain, 'SegLocalVisualizer' for mmseg"
+            )
+        self._folder = common_folder(runner.test_dataloader.dataset)
+        self._drawn = 0
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None, outputs: Optional[Sequence] = None
+    ) -> None:
+        for index, sample in enumerate(outputs):
+            path = sample.get('img_path')
+            out_file = osp.join(self.out_dir, self._name(path))
+            if hasattr(runner.visualizer, 'visualize_cls'):
+                image = data_batch['inputs'][index].permute(1, 2, 0).cpu().numpy().astype('uint8')
+                runner.visualizer.visualize_cls(image, sample, out_file=out_file, **self.options)
+            else:
+                image = mmcv.imfrombytes(get(path), channel_order='rgb')
+                runner.visualizer.add_datasample('test', image, sample, out_file=out_file, **self.options)
+            self._drawn += 1
+
+    def _name(self, path: Optional[str]) -> str:
+        if path is None:
+            return f'{self._drawn}.png'
+        name = osp.relpath(path, self._folder) if self._folder else osp.basename(path)
+        return name if name.endswith('.png') else f'{name}.png'
+
+
+def common_folder(dataset: Any) -> str:
+    """Return the lowest folder that the images of a data set are in; nothing where they are no files."""
+    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+    folders: List[str] = [osp.dirname(osp.abspath(info['img_path'])) for info in infos if info.get('img_path')]
+    return osp.commonpath(folders) if folders else ''
