@@ -1,5 +1,6 @@
 from .checked_loading import CheckedLoading
 from .class_counts import class_counts, effective_number_weights, read_class_counts
+from .distinct_images import distinct_class_counts, distinct_images
 from .labelled_images import draw_covering, draw_fraction, draw_per_class, read_indices
 from .labelled_subset import LabelledSubset
 from .long_tailed import LongTailedDataset, long_tailed_counts
@@ -16,6 +17,8 @@ __all__ = [
     'MultiBranch',
     'SemiSupervisedDataset',
     'class_counts',
+    'distinct_class_counts',
+    'distinct_images',
     'draw_covering',
     'draw_fraction',
     'draw_per_class',

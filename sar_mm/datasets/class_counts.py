@@ -6,6 +6,7 @@ from typing import Any, List, Sequence
 
 import numpy as np
 import torch
+from mmengine.dataset import RepeatDataset
 from mmengine.fileio import get_text
 
 from .. import ops
@@ -16,11 +17,13 @@ KINDS = ('pixels', 'images')
 
 
 def class_counts(dataset: Any) -> List[int]:
-    """Count the images of every class of a classification data set or of a wrapper around one.
+    """Count the images of every class of a classification data set or of a wrapper around one, as training sees them.
 
     ``metainfo['class_counts']`` is believed where a data set has it (:class:`LongTailedDataset` does). Else the labels
-    are counted, and in a wrapper that joins or repeats images, what it makes of them: a repeated image counts again.
-    An image with several labels counts for each of them. In a :class:`SemiSupervisedDataset`, labelled images count.
+    are counted, and in a wrapper that joins or repeats images, what it makes of them: an image that a
+    ClassBalancedDataset repeats counts again. A RepeatDataset around all makes epochs longer, not classes more
+    frequent: its repetitions do not count. An image with several labels counts for each of them. In a
+    :class:`SemiSupervisedDataset`, labelled images count. :func:`distinct_class_counts` counts every image once.
 
     Args:
         dataset: Has ``get_cat_ids(idx)``, ``get_gt_labels()`` or ``get_data_info(idx)['gt_label']``. The number of
@@ -34,6 +37,8 @@ def class_counts(dataset: Any) -> List[int]:
     """
     _full_init(dataset)
     dataset = getattr(dataset, 'labelled', dataset)  # the part of a SemiSupervisedDataset
+    while isinstance(dataset, RepeatDataset):
+        dataset = dataset.dataset
     known = getattr(dataset, 'metainfo', {}).get('class_counts')
     # A wrapper that joins, repeats or splits passes on the metainfo of what it wraps, whose counts are not its own.
     if known is not None and sum(known) == len(dataset):
@@ -99,7 +104,7 @@ def read_class_counts(path: str, kind: str = 'pixels') -> List[int]:
     """
     check_choice('kind', kind, KINDS)
     try:
-        text = get_text(path)
+        text = get_text(path, encoding='utf-8-sig')
     except FileNotFoundError as error:
         raise FileNotFoundError(f'there are no class counts in {path}; `python {TOOL} CONFIG` writes them') from error
     except UnicodeDecodeError as error:

@@ -70,10 +70,14 @@ def test_class_counts__an_image_counts_for_each_of_its_labels():
 def test_class_counts__of_wrappers():
     data = CountedImages(LABELS)
     other = CountedImages([1, 2, 2])
-    assert class_counts(RepeatDataset(data, times=3)) == [18, 3, 3]
+    assert class_counts(RepeatDataset(data, times=3)) == [6, 1, 1]  # a longer epoch, the same frequencies
     assert class_counts(ConcatDataset([data, other])) == [6, 2, 3]
     # Repeat factors: class frequency 1/8, sqrt(0.5 / 0.125) = 2.
-    assert class_counts(ClassBalancedDataset(data, oversample_thr=0.5)) == [6, 2, 2]
+    balanced = ClassBalancedDataset(data, oversample_thr=0.5)
+    assert class_counts(balanced) == [6, 2, 2]
+    # A part that is repeated is more frequent than the others.
+    thrice = dict(type='RepeatDataset', times=3, dataset=other)
+    assert class_counts(ConcatDataset([thrice, data])) == [6, 4, 7]
 
 
 def test_class_counts__wrappers_do_not_hand_on_the_counts_of_a_long_tailed_view():
@@ -81,7 +85,8 @@ def test_class_counts__wrappers_do_not_hand_on_the_counts_of_a_long_tailed_view(
     assert class_counts(DATASETS.build(view)) == [4, 2, 1]
     repeated = RepeatDataset(dict(view, type='sar_mm.LongTailedDataset'), times=2)
     assert repeated.metainfo['class_counts'] == (4, 2, 1)
-    assert class_counts(repeated) == [8, 4, 2]
+    assert class_counts(repeated) == [4, 2, 1]
+    assert class_counts(ConcatDataset([dict(view, type='sar_mm.LongTailedDataset')] * 2)) == [8, 4, 2]
 
 
 def test_class_counts__believes_the_metainfo():
@@ -121,6 +126,8 @@ def test_read_class_counts__both_kinds(tmp_path):
     path.write_text(json.dumps(dict(classes=['road', 'sky'], images=[3, 0], pixels=[4000, 0])))
     assert read_class_counts(str(path)) == [4000, 0]
     assert read_class_counts(str(path), kind='images') == [3, 0]
+    path.write_text(path.read_text(), encoding='utf-8-sig')
+    assert read_class_counts(str(path)) == [4000, 0]
 
 
 @pytest.mark.parametrize(

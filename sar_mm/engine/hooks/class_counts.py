@@ -7,11 +7,12 @@ from mmengine.runner import BaseLoop, Runner
 
 from ...checks import check_choice
 from ...datasets.class_counts import KINDS, TOOL, class_counts, read_class_counts
+from ...datasets.distinct_images import distinct_class_counts
 from ...registry import HOOKS
 
 
 def training_class_counts(runner: Runner, file: Optional[str], kind: str) -> List[int]:
-    """Return the counts per class in ``file`` or, without one, of the runner's training data."""
+    """Return the counts per class in ``file`` or, without one, of the runner's training data as training sees them."""
     return class_counts(_training_data(runner)) if file is None else read_class_counts(file, kind)
 
 
@@ -38,6 +39,10 @@ class ClassCountsHook(Hook):
     ``set_class_counts(counts)`` gets the list of K integers, by class index. It is for them to refuse a list of the
     wrong length. Nothing is loaded where nobody asks.
 
+    Modules get the counts of the images as training sees them: one that a ClassBalancedDataset repeats counts as often
+    as it is repeated, since a loss corrects for the frequencies of its targets. Metrics get those of distinct images: a
+    rare class that is oversampled stays a rare one. A RepeatDataset around all changes neither.
+
     Args:
         file: The counts, as ``tools/dataset_converters/class_counts.py`` writes them. None counts the labels of the
             images in ``train_dataloader``; segmentation needs a file. With a file, a test does not need the training
@@ -61,17 +66,23 @@ class ClassCountsHook(Hook):
         self.kind = kind
 
     def before_run(self, runner: Runner) -> None:
-        takers = list(runner.model.modules())
+        modules = [module for module in runner.model.modules() if hasattr(module, 'set_class_counts')]
+        metrics = []
         for loop in (runner._val_loop, runner._test_loop):
             if isinstance(loop, BaseLoop) and hasattr(loop, 'evaluator'):
-                takers += loop.evaluator.metrics
-        takers = [taker for taker in takers if hasattr(taker, 'set_class_counts')]
-        if not takers:
+                metrics += [metric for metric in loop.evaluator.metrics if hasattr(metric, 'set_class_counts')]
+        if not modules and not metrics:
             runner.logger.warning('ClassCountsHook: no module of the model and no metric asks for class counts')
             return
-        counts = training_class_counts(runner, self.file, self.kind)
-        for taker in takers:
+        if self.file is None:
+            data = _training_data(runner)
+            counts, distinct = class_counts(data), distinct_class_counts(data) if metrics else []
+        else:
+            counts = distinct = read_class_counts(self.file, self.kind)
+        for taker in modules:
             taker.set_class_counts(list(counts))
+        for taker in metrics:
+            taker.set_class_counts(list(distinct))
         for head in runner.model.modules():
             classes = getattr(head, 'num_classes', len(counts))
             if classes != len(counts) and any(hasattr(child, 'set_class_counts') for child in head.children()):

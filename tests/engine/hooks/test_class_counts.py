@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 import sar_mm.engine.hooks  # noqa: F401
+from sar_mm.evaluation import GroupAccuracy
 from sar_mm.registry import DATASETS, HOOKS
 
 
@@ -182,6 +183,30 @@ def test_class_counts_hook__of_a_long_tailed_view(make_runner):
     runner = make_runner(train=dict(type='LongTailedDataset', dataset=data, imbalance_factor=4))
     assert runner.test() == dict(first=4)
     assert losses(runner)[0].counts == [4, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ('wrapper', 'seen'),
+    [
+        (dict(type='RepeatDataset', times=40), [4, 2, 1]),
+        # Frequencies 4/7, 2/7 and 1/7: repeated 1, ceil(1.32) and ceil(1.87) times.
+        (dict(type='ClassBalancedDataset', oversample_thr=0.5), [4, 4, 2]),
+        (dict(type='RepeatDataset', times=2, dataset=dict(type='ClassBalancedDataset', oversample_thr=0.5)), [4, 4, 2]),
+    ],
+    ids=['repeated', 'balanced', 'both'],
+)
+def test_class_counts_hook__losses_get_what_is_seen_and_metrics_distinct_images(make_runner, wrapper, seen):
+    data = dict(type='CountsHookImages', labels=[0, 1, 2, 0, 0, 1, 0])
+    train = {**wrapper, 'dataset': {**wrapper['dataset'], 'dataset': data} if 'dataset' in wrapper else data}
+    runner = make_runner(train=train, test_evaluator=[CountMetric(), GroupAccuracy(many=3, few=2)])
+    metric = runner.test_loop.evaluator.metrics[1]
+    runner.call_hook('before_run')
+    assert losses(runner)[0].counts == seen
+    assert runner.test_loop.evaluator.metrics[0].counts == [4, 2, 1]
+    # Recalls of 100, 50 and 0 %: no class changes its group.
+    metric.results = [(0, 0), (1, 1), (0, 1), (1, 2)]
+    found = metric.compute_metrics(metric.results)
+    assert {name: found[name] for name in ('many', 'medium', 'few')} == dict(many=100, medium=50, few=0)
 
 
 def test_class_counts_hook__from_a_file(make_runner, tmp_path):
