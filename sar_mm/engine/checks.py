@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import SyncBatchNorm
 
 from ..checks import check_loss_of_one_output
+from .batches import check_batches
 from .errors import UsageError, unknown_option
 from .unlabelled import check_unlabelled
 
@@ -49,6 +50,8 @@ def check_run(runner: Runner) -> None:
     heads = list(classifying_heads(model))
     loops = dict(train_dataloader=runner.train_loop, val_dataloader=runner.val_loop)
     datasets = {name: loop.dataloader.dataset for name, loop in loops.items() if hasattr(loop, 'dataloader')}
+    for place, loop in loops.items():
+        check_batches(loop, place)
     for place, dataset in datasets.items():
         check_unlabelled(dataset, f'{place}.dataset')
     if runner.cfg.get('check_classes', True):
