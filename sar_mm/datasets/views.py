@@ -32,7 +32,8 @@ class DatasetView:
     def __getitem__(self, idx: int) -> Any:
         first = range(len(self))[idx]  # an IndexError where there is no such image
         for step in range(len(self)):
-            data = prepare_image(self, (first + step) % len(self))
+            # Not `self`, whose __getitem__ a subclass may override with one that calls this one.
+            data = prepare_image(self.dataset, int(self._indices[(first + step) % len(self)]))
             if data is not None:
                 return data
         raise RuntimeError(f'the pipeline returned None for each of the {len(self)} images of {type(self).__name__}')

@@ -114,3 +114,13 @@ def test_prepare_image__a_data_set_that_reads_in_its_own_way_is_asked():
             return idx + 1
 
     assert prepare_image(Own(pipeline=[]), 3) == -3 and prepare_image(Plain(), 3) == 4
+
+
+def test_view__may_be_derived_from():
+    class Tagged(LongTailedDataset):
+        def __getitem__(self, idx):
+            return dict(super().__getitem__(idx), tag=idx)
+
+    images = Numbers(pipeline=[])
+    tagged = Tagged(images, imbalance_factor=2)
+    assert [tagged[index]['tag'] for index in range(len(tagged))] == list(range(len(tagged)))
