@@ -1,8 +1,9 @@
 """How many images or pixels of each class there are: what long-tailed losses, metrics and samplers ask first."""
 
 import json
+import os.path as osp
 from itertools import chain
-from typing import Any, List, Sequence
+from typing import Any, List, Optional, Sequence
 
 import numpy as np
 import torch
@@ -124,6 +125,27 @@ def read_class_counts(path: str, kind: str = 'pixels') -> List[int]:
     for name, count in zip(classes, counts):
         check_integer(f'{kind} of class {name} in {path}', count, 0)
     return counts
+
+
+def counts_file(dataloader: Any) -> Optional[str]:
+    """Return where ``tools/dataset_converters/class_counts.py`` writes the counts of a data loader's config.
+
+    None where the data set has no ``data_root``.
+    """
+    root = find_key(dataloader, 'data_root')
+    return osp.join(osp.expanduser(root), 'class_counts.json') if root else None
+
+
+def find_key(node: Any, key: str) -> Any:
+    """Return the first value of ``key`` anywhere in a config, or None."""
+    if isinstance(node, dict):
+        if key in node:
+            return node[key]
+        node = node.values()
+    elif not isinstance(node, (list, tuple)):
+        return None
+    found = (find_key(child, key) for child in node)
+    return next((value for value in found if value is not None), None)
 
 
 def effective_number_weights(counts: Sequence[int], beta: float) -> List[float]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mmengine.registry import DefaultScope
+from mmcv.transforms import LoadAnnotations
+from mmengine.registry import TRANSFORMS, DefaultScope
 from PIL import Image
 
 from sar_mm.datasets import read_class_counts
@@ -83,7 +84,7 @@ def test_class_counts_tool__label_maps(run, segmentation):
     assert json.loads(path.read_text()) == dict(classes=['a', 'b', 'c', 'd'], images=[2, 2, 1, 0], pixels=[3, 10, 1, 0])
     assert read_class_counts(str(path)) == [3, 10, 1, 0]
     assert '2 training images' in output and '71.43 %' in output and 'written to data/class_counts.json' in output
-    assert 'warning: ' not in output
+    assert 'warning: no label map shows class 3 (d)\n' in output and 'that are no class' not in output
 
 
 def test_class_counts_tool__reduced_zero_label(run, segmentation):
@@ -99,7 +100,59 @@ def test_class_counts_tool__wrapped_label_maps_count_once(run, segmentation):
     both = dict(type='ConcatDataset', datasets=[seg_dataset(['a', 'b', 'c']), seg_dataset(['a', 'b', 'c'])])
     name = config(segmentation, 'wrapped', dict(type='RepeatDataset', times=40, dataset=both), 'mmseg')
     run(segmentation, name, '--out', 'wrapped.json')
-    assert json.loads((segmentation / 'wrapped.json').read_text())['pixels'] == [6, 20, 2]
+    assert json.loads((segmentation / 'wrapped.json').read_text())['pixels'] == [3, 10, 1]
+    repeated = dict(type='RepeatDataset', times=40, dataset=seg_dataset(['a', 'b', 'c']))
+    mixed = dict(type='MultiImageMixDataset', dataset=repeated, pipeline=[dict(type='RandomMosaic', prob=1)])
+    name = config(segmentation, 'nested', dict(type='ConcatDataset', datasets=[mixed]), 'mmseg')
+    run(segmentation, name, '--out', 'nested.json')
+    assert json.loads((segmentation / 'nested.json').read_text())['pixels'] == [3, 10, 1]
+
+
+@TRANSFORMS.register_module(force=True)
+class LoadShiftedAnnotations(LoadAnnotations):
+    """One less than what the file says; a class of mmcv's."""
+
+    def __init__(self):
+        super().__init__(with_bbox=False, with_label=False, with_seg=True, imdecode_backend='pillow')
+
+    def _load_seg_map(self, results):
+        super()._load_seg_map(results)
+        results['gt_seg_map'] = (results['gt_seg_map'] - 1).astype(np.uint8)
+
+
+LOAD = dict(type='LoadAnnotations')
+
+
+@pytest.mark.parametrize(
+    ('pipeline', 'pixels'),
+    [
+        ([dict(type='sar_mm.CheckedLoading', transforms=[dict(type='LoadImageFromFile'), LOAD])], [3, 10, 1]),
+        ([dict(type='RandomApply', transforms=dict(type='mmseg.LoadAnnotations'), prob=0.5)], [3, 10, 1]),
+        ([dict(type='RandomChoice', transforms=[[LOAD], [LOAD, dict(type='RandomFlip')]])], [3, 10, 1]),
+        ([dict(type='sar_mm.MultiBranch', branch_field=['a'], a=[LOAD])], [3, 10, 1]),
+        ([dict(type='LoadShiftedAnnotations')], [10, 1, 0]),
+        ([dict(type='CheckedLoading', transforms=[dict(type='LoadShiftedAnnotations')], num_classes=1)], [10, 1, 0]),
+    ],
+    ids=range(6),
+)
+def test_class_counts_tool__finds_what_loads_label_maps(run, segmentation, pipeline, pixels):
+    pytest.importorskip('mmseg.datasets')
+    dataset = dict(seg_dataset(['a', 'b', 'c']), pipeline=pipeline)
+    run(segmentation, config(segmentation, 'nested', dataset, 'mmseg'), '--out', 'nested.json')
+    assert json.loads((segmentation / 'nested.json').read_text())['pixels'] == pixels
+
+
+def test_class_counts_tool__masks_of_0_and_255(run, tmp_path):
+    pytest.importorskip('mmseg.datasets')
+    for kind in ('img', 'ann'):
+        (tmp_path / 'data' / kind).mkdir(parents=True)
+    Image.fromarray(np.array([[0, 0, 255, 255]], dtype=np.uint8)).save(tmp_path / 'data' / 'ann' / 'x.png')
+    (tmp_path / 'data' / 'img' / 'x.jpg').touch()
+    output = ' '.join(run(tmp_path, config(tmp_path, 'binary', seg_dataset(['wall', 'crack']), 'mmseg')).split())
+    assert 'warning: no label map shows class 1 (crack)' in output
+    assert 'the label maps have the values 0, 255, and 255 is the ignored label' in output
+    assert 'write the label maps anew with the values 0 to 1' in output
+    assert json.loads((tmp_path / 'data/class_counts.json').read_text())['pixels'] == [2, 0]
 
 
 def test_class_counts_tool__labels_that_are_no_class(run, segmentation):
@@ -130,6 +183,7 @@ def test_class_counts_tool__images(run, classification):
     counts = json.loads((classification / 'data' / 'class_counts.json').read_text())
     assert counts == dict(classes=['ant', 'bee', 'cat'], images=[8, 8, 0])
     assert '16 training images' in output and '50.00 %' in output
+    assert 'warning: no image shows class 2 (cat)\n' in output
 
 
 def test_class_counts_tool__long_tailed_view_and_options(run, classification):
@@ -140,6 +194,15 @@ def test_class_counts_tool__long_tailed_view_and_options(run, classification):
     assert json.loads((classification / 'view.json').read_text()) == dict(classes=['0', '1'], images=[8, 4])
     run(classification, name, '--out', 'v.json', '--cfg-options', 'train_dataloader.dataset.imbalance_factor=8')
     assert json.loads((classification / 'v.json').read_text())['images'] == [8, 1]
+
+
+def test_class_counts_tool__images_of_folds_and_repetitions_count_once(run, classification):
+    pytest.importorskip('mmpretrain.datasets')
+    view = dict(type='sar_mm.LongTailedDataset', imbalance_factor=8, dataset=cls_dataset())
+    balanced = dict(type='ClassBalancedDataset', oversample_thr=0.5, dataset=view)
+    both = dict(type='ConcatDataset', datasets=[balanced, view])
+    run(classification, config(classification, 'balanced', both, 'mmpretrain'), '--out', 'balanced.json')
+    assert json.loads((classification / 'balanced.json').read_text())['images'] == [8, 1]
 
 
 def test_class_counts_tool__errors(run, classification):

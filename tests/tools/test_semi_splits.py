@@ -124,6 +124,26 @@ def test_semi_splits__segmentation_shows_every_class(run, segmentation, options,
     rows = [[cell.strip() for cell in line.split('│')[1:-1]] for line in printed.splitlines() if '│' in line]
     assert [row[1] for row in rows] == ['road', 'car', 'tree', 'bus', 'train']
     assert [int(row[2]) for row in rows][::3] == [number, 1] and rows[4][2] == '0'
+    assert 'warning: no labelled image shows class 4 (train)' in printed
+    assert 'have the values 0, 1, 2, 3, 9' not in printed  # more than classes: 255 stands for none of them
+
+
+def test_semi_splits__loaders_in_other_transforms(run, segmentation, tmp_path):
+    name, dataset = segmentation
+    plain = run(name, '--count', 4)[:2]
+    nested = dict(type='sar_mm.CheckedLoading', transforms=dataset['pipeline'][:2])
+    config(tmp_path, dict(dataset, pipeline=[nested, dict(type='PackSegInputs')]), 'mmseg')
+    assert run(name, '--count', 4, out='nested')[:2] == plain
+
+
+def test_semi_splits__masks_of_0_and_255(run, segmentation, tmp_path):
+    name, dataset = segmentation
+    for path in (tmp_path / 'cityscapes/gtFine').rglob('*.png'):
+        Image.fromarray(np.array([[0, 255]], dtype=np.uint8)).save(path)
+    config(tmp_path, dict(dataset, metainfo=dict(classes=['wall', 'crack'])), 'mmseg')
+    printed = run(name, '--count', 4)[2]
+    assert 'warning: no labelled image shows class 1 (crack)' in printed
+    assert 'the label maps have the values 0, 255, and 255 is the ignored label' in printed
 
 
 def test_semi_splits__segmentation_lists_are_what_mmseg_reads(run, segmentation, tmp_path):

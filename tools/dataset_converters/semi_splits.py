@@ -21,7 +21,8 @@ The labelled images are
   whatever follows after a blank, as in ``JPEGImages/2007_000032.jpg SegmentationClass/2007_000032.png``; or an index
   into the data set. FixMatch's JSON is read as well. All others are unlabelled, or those of ``--unlabelled-list FILE``.
 
-Nothing is written unless every image of a list is in the data set, and none comes twice.
+Nothing is written unless every image of a list is in the data set, and none comes twice. A warning names the classes
+that no labelled image shows.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Set, Tuple
 
 import numpy as np
-from class_counts import build_dataset
+from class_counts import build_dataset, warn_of_absent
 from long_tailed_lists import some
 from mmengine.config import DictAction
 from mmengine.utils import track_iter_progress
@@ -97,6 +98,7 @@ class Images:
         # Absolute, so that a list may name folders above those of the data set.
         self.paths = None if None in paths else [Path(osp.abspath(path)).as_posix() for path in paths]
         self.labels: Optional[np.ndarray] = None
+        self.values: Set[int] = set()  # of the label maps that were read
         classes = dataset.metainfo.get('classes')
         if has_label_maps:
             if classes is None:
@@ -117,6 +119,7 @@ class Images:
         shown = []
         for index in track_iter_progress((indices, len(indices)), file=sys.stderr):
             labels = np.unique(self.dataset[index]['gt_seg_map']).tolist()
+            self.values.update(labels)
             shown.append({label for label in labels if label < len(self.classes)})  # 255 is ignored everywhere
         return shown
 
@@ -224,6 +227,8 @@ def print_table(images: Images, labelled: List[int], unlabelled: List[int], show
     for label, name in enumerate(images.classes):
         table.add_row(str(label), name, f'{counts[label]:,}')
     Console().print(table)
+    numbers = [counts[label] for label in range(len(images.classes))]
+    warn_of_absent(images.classes, numbers, 'labelled image', sorted(images.values))
 
 
 def main() -> None:
