@@ -4,12 +4,15 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import MODELS, DefaultScope
+
+import sar_mm.evaluation
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / 'configs' / 'quickstart'
@@ -45,6 +48,8 @@ def folder(tmp_path_factory):
             torch.save(dict(state_dict=model.state_dict()), folder / f'{prefix}{name}.pth')
     counts = dict(classes=[*map(str, range(10)), 'background'], images=[9] * 11, pixels=[10**k for k in range(11)])
     (folder / 'counts.json').write_text(json.dumps(counts))
+    # As tools/dataset_converters/class_counts.py writes it by default.
+    (folder / 'data/digits/segmentation/class_counts.json').write_text(json.dumps(counts))
     return folder
 
 
@@ -57,7 +62,7 @@ def arguments(name, *others):
     'name, options, score',
     [
         (CLASSIFICATION, [], 'balanced_accuracy'),
-        (SEGMENTATION, ['--class-counts', 'counts.json'], 'mIoU/common'),
+        (SEGMENTATION, [], 'mIoU/common'),
     ],
     ids=['classification', 'segmentation'],
 )
@@ -93,7 +98,10 @@ def test_compare_features__what_does_not_fit_the_model(folder, options, message)
 @pytest.mark.parametrize(
     'command, message',
     [
-        (arguments(SEGMENTATION), 'name a file by --class-counts'),
+        (
+            arguments(SEGMENTATION, '--cfg-options', 'train_dataloader.dataset.data_root=nowhere'),
+            'name a file by --class-counts',
+        ),
         (arguments(CLASSIFICATION, '--class-counts', 'absent.json'), 'there are no class counts in absent.json'),
         (arguments(CLASSIFICATION, '--names', 'one'), '--names takes two different names'),
         (arguments(CLASSIFICATION, '--samples-per-class', 0), '--samples-per-class is to be at least 1'),
@@ -111,3 +119,69 @@ def test_compare_features__typing_errors(folder, monkeypatch, capsys, command, m
         runpy.run_path(TOOL, run_name='__main__')
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.fixture(scope='module')
+def tool():
+    return SimpleNamespace(**runpy.run_path(TOOL))
+
+
+def counts_file(path, images, pixels=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = dict(classes=['a', 'b'], images=images, **({} if pixels is None else dict(pixels=pixels)))
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def test_group_metric__of_the_first_config_that_has_one(tool):
+    stock = Config(dict(default_scope='mmpretrain', test_evaluator=dict(type='Accuracy')))
+    metrics = [dict(type='Accuracy'), dict(type='sar_mm.GroupAccuracy', many=50, few=0, per_class=True)]
+    sar = Config(dict(default_scope='mmpretrain', test_evaluator=metrics))
+    assert tool.group_metric([stock, stock]) == {}
+    assert tool.group_metric([stock, sar]) == tool.group_metric([sar, stock]) == dict(many=50, few=0)
+    metric = dict(type=sar_mm.evaluation.GroupAccuracy, class_counts=[3, 1])
+    assert tool.group_metric([Config(dict(val_evaluator=metric))]) == dict(class_counts=[3, 1])
+
+
+def test_group_metric__of_segmentation(tool):
+    metric = dict(type='GroupIoUMetric', common=0.3, rare=0.1, iou_metrics=['mDice'])
+    assert tool.group_metric([Config(dict(default_scope='mmseg', test_evaluator=metric))]) == dict(common=0.3, rare=0.1)
+
+
+def test_training_counts__of_segmentation(tool, tmp_path):
+    written = counts_file(tmp_path / 'root' / 'class_counts.json', [2, 1], [20, 10])
+    other = counts_file(tmp_path / 'other.json', [4, 3], [40, 30])
+    dataset = dict(type='RepeatDataset', times=2, dataset=dict(type='Absent', data_root=str(tmp_path / 'root')))
+    cfg = Config(dict(default_scope='mmseg', train_dataloader=dict(dataset=dataset)))
+    hooked = Config(dict(cfg, custom_hooks=[dict(type='ClassCountsHook', file=written, kind='images')]))
+    assert tool.training_counts([cfg, cfg], None) == ([20, 10], 'pixels')
+    assert tool.training_counts([cfg, hooked], None) == ([2, 1], 'images')
+    assert tool.training_counts([cfg, hooked], other) == ([40, 30], 'pixels')
+
+
+def test_training_counts__of_classification(tool, tmp_path):
+    pytest.importorskip('mmpretrain.datasets')
+    written = counts_file(tmp_path / 'class_counts.json', [8, 7])
+    (tmp_path / 'train.txt').write_text('0.png 0\n1.png 0\n2.png 1\n')
+    options = dict(data_root=str(tmp_path), ann_file='train.txt', classes=['a', 'b'])
+    repeated = dict(type='RepeatDataset', times=30, dataset=dict(type='mmpretrain.CustomDataset', **options))
+    cfg = Config(dict(default_scope='mmpretrain', train_dataloader=dict(dataset=repeated)))
+    hook = dict(type='ClassCountsHook')
+    assert tool.training_counts([Config(dict(cfg, custom_hooks=[hook]))], None) == ([2, 1], 'images')
+    hooked = Config(dict(cfg, custom_hooks=[dict(hook, file=written, kind='images')]))
+    assert tool.training_counts([cfg, hooked], None) == ([8, 7], 'images')
+    (tmp_path / 'train.txt').unlink()  # a machine without the training data
+    assert tool.training_counts([cfg], None) == ([8, 7], 'images')
+
+
+def test_compare_features__takes_the_groups_of_the_config(folder):
+    text = """_base_ = {base!r}
+test_evaluator = [dict(type='Accuracy'), dict(type='sar_mm.GroupAccuracy', many=1, few=0)]
+"""
+    (folder / 'grouped.py').write_text(text.format(base=str(QUICKSTART / f'sar_{CLASSIFICATION}.py')))
+    command = [QUICKSTART / f'{CLASSIFICATION}.py', f'{CLASSIFICATION}.pth', 'grouped.py', f'sar_{CLASSIFICATION}.pth']
+    run(folder, TOOL, *command, '--samples-per-class', 5, '--out', 'out_grouped')
+    numbers = json.loads((folder / 'out_grouped' / 'geometry.json').read_text())
+    # All classes have more than one training image.
+    for model in numbers.values():
+        assert 'few' not in model and 'medium' not in model and model['many'] == model['balanced_accuracy']

@@ -10,16 +10,19 @@ Runs each model over the test set once and writes into the folder ``--out``
     frequency.png    accuracy or IoU of each class over its number of training images or pixels
     tsne.png         t-SNE of equally many features of every class, with the anchors
 
-and prints the numbers of both models side by side. Training images are counted in the config's training data, training
-pixels are read from the file that tools/dataset_converters/class_counts.py writes.
+and prints the numbers of both models side by side. The groups are those of the first config with a GroupAccuracy or a
+GroupIoUMetric, else of its defaults. The counts per class are, in this order, those of --class-counts, of that metric,
+of the file of a ClassCountsHook, of the training images in classification, and those that
+tools/dataset_converters/class_counts.py wrote into the data_root.
 """
 
 import argparse
 import json
 import math
+import os.path as osp
 from copy import deepcopy
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 from mmengine.config import Config, DictAction
@@ -30,7 +33,7 @@ from torch import Tensor
 import sar_mm  # noqa: F401  registers the SAR modules, so that configs need no custom_imports here
 from sar_mm.analysis import ClassReservoir, FeatureStatistics
 from sar_mm.analysis.plots import plot_accuracy_by_frequency, plot_cosines, plot_tsne
-from sar_mm.datasets.class_counts import class_counts, read_class_counts
+from sar_mm.datasets import distinct_class_counts, read_class_counts
 from sar_mm.engine.cli import (
     UsageError,
     build_runner,
@@ -39,7 +42,7 @@ from sar_mm.engine.cli import (
     load_config,
     usage_errors,
 )
-from sar_mm.engine.hooks.feature_tap import FeatureTapHook, find_classifier
+from sar_mm.engine.hooks.feature_tap import FeatureTapHook, find_classifier, predicting_parts
 from sar_mm.evaluation import FeatureGeometry
 
 
@@ -114,25 +117,77 @@ def read_config(path: str, work_dir: Path, args: argparse.Namespace) -> Config:
     return cfg
 
 
-def training_counts(cfg: Config, path: Optional[str]) -> List[int]:
-    """Return the training images or pixels per class, from the file or from the training data."""
+def settings(cfg: Config, keys: Tuple[str, ...], name: str) -> Iterator[dict]:
+    """Yield the metrics or hooks of a class in these lists of a config."""
+    for key in keys:
+        each = cfg.get(key) or ()
+        for setting in each if isinstance(each, (list, tuple)) else [each]:
+            kind = setting.get('type') if isinstance(setting, dict) else None
+            if (kind.split('.')[-1] if isinstance(kind, str) else getattr(kind, '__name__', '')) == name:
+                yield setting
+
+
+def group_metric(configs: List[Config]) -> Dict[str, Any]:
+    """Return the options that make the groups, of the first config with a metric by groups."""
+    name, options = 'GroupAccuracy', ('many', 'few', 'class_counts')
+    if is_segmentation(configs[0]):
+        name, options = 'GroupIoUMetric', ('common', 'rare', 'class_counts')
+    for cfg in configs:
+        for metric in settings(cfg, ('test_evaluator', 'val_evaluator'), name):
+            return {option: metric[option] for option in options if metric.get(option) is not None}
+    return {}
+
+
+def written_counts(cfg: Config) -> Optional[str]:
+    """Return the file that tools/dataset_converters/class_counts.py writes by default, if it is there."""
+    nodes = [cfg.get('train_dataloader')]
+    while nodes:
+        node = nodes.pop(0)
+        if isinstance(node, dict):
+            if node.get('data_root'):
+                path = osp.join(osp.expanduser(node['data_root']), 'class_counts.json')
+                return path if osp.isfile(path) else None
+            nodes += node.values()
+        elif isinstance(node, (list, tuple)):
+            nodes += node
+    return None
+
+
+def training_counts(configs: List[Config], path: Optional[str]) -> Tuple[List[int], str]:
+    """Return the counts per class, from a file or of the training data, and whether of ``'pixels'`` or ``'images'``."""
+    cfg, for_pixels = configs[0], is_segmentation(configs[0])
+    kind = 'pixels' if for_pixels else 'images'
+    hooks = [hook for each in configs for hook in settings(each, ('custom_hooks',), 'ClassCountsHook')]
+    hook = next((hook for hook in hooks if hook.get('file')), None)
+    written = written_counts(cfg)
     try:
         if path is not None:
-            return read_class_counts(path, 'pixels' if is_segmentation(cfg) else 'images')
-        with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-            return class_counts(DATASETS.build(cfg.train_dataloader.dataset))
+            return read_class_counts(path, kind), kind
+        if hook is not None:
+            kind = hook.get('kind', 'pixels')
+            return read_class_counts(hook['file'], kind), kind
+        if for_pixels and written is not None:
+            return read_class_counts(written, kind), kind
+        try:
+            with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+                return distinct_class_counts(DATASETS.build(cfg.train_dataloader.dataset)), 'images'
+        except (AttributeError, OSError, ValueError):
+            if written is None:
+                raise
+            return read_class_counts(written, kind), kind
     except (AttributeError, OSError, ValueError) as error:
         raise UsageError(f'training data cannot be counted ({error}); name a file by --class-counts') from error
 
 
-def examine(cfg: Config, config: str, checkpoint: str, counts: List[int], args: argparse.Namespace) -> Examined:
-    """Run one model over its test set."""
+def examine(cfg: Config, config: str, checkpoint: str, groups: Dict[str, Any], args: argparse.Namespace) -> Examined:
+    """Run one model over its test set; ``groups`` are options of the metric, with the counts of the classes."""
     evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
     ignore_index = next((each['ignore_index'] for each in evaluators if 'ignore_index' in each), 255)
+    counts = groups['class_counts']
     if is_segmentation(cfg):
-        cfg.test_evaluator = dict(type='sar_mm.GroupIoUMetric', ignore_index=ignore_index, class_counts=counts)
+        cfg.test_evaluator = dict(type='sar_mm.GroupIoUMetric', ignore_index=ignore_index, **groups)
     else:
-        cfg.test_evaluator = dict(type='sar_mm.GroupAccuracy', class_counts=counts, per_class=True)
+        cfg.test_evaluator = dict(type='sar_mm.GroupAccuracy', per_class=True, **groups)
     cfg.load_from = checkpoint
     runner = build_runner(cfg)
     check_checkpoint(runner, checkpoint, config, to_resume=False)
@@ -143,7 +198,8 @@ def examine(cfg: Config, config: str, checkpoint: str, counts: List[int], args: 
             f'there are {len(counts)} class counts, but the test set of {config} has {len(classes)} classes'
         )
     try:
-        find_classifier(runner.model, args.layer)
+        for part in predicting_parts(runner.model):
+            find_classifier(part, args.layer)
     except ValueError as error:
         raise UsageError(f'{error} (--layer)') from error
     sampled = SampledGeometry(args.samples_per_class, args.seed, ignore_index)
@@ -160,7 +216,7 @@ def examine(cfg: Config, config: str, checkpoint: str, counts: List[int], args: 
     return Examined(classes, numbers, of_class, sampled.means, sampled.drawn_anchors, features, labels)
 
 
-def draw(models: Dict[str, Examined], counts: List[int], for_pixels: bool, args: argparse.Namespace) -> None:
+def draw(models: Dict[str, Examined], counts: List[int], kind: str, measure: str, args: argparse.Namespace) -> None:
     classes = next(iter(models.values())).classes
     figures = dict(
         cosines=plot_cosines(classes, {name: (model.means, model.anchors) for name, model in models.items()}),
@@ -168,8 +224,8 @@ def draw(models: Dict[str, Examined], counts: List[int], for_pixels: bool, args:
             classes,
             counts,
             {name: model.of_class for name, model in models.items()},
-            measure='IoU (%)' if for_pixels else 'accuracy (%)',
-            unit='training pixels' if for_pixels else 'training images',
+            measure=measure,
+            unit=f'training {kind}',
         ),
         tsne=plot_tsne(
             {name: (model.features, model.labels, model.anchors) for name, model in models.items()}, classes, args.seed
@@ -204,9 +260,11 @@ def main() -> None:
         for _, checkpoint in given:
             check_checkpoint_path(checkpoint)
         configs = [read_config(config, args.out / name, args) for name, (config, _) in zip(args.names, given)]
-        counts = training_counts(configs[0], args.class_counts)
+        groups, kind = group_metric(configs), 'pixels' if is_segmentation(configs[0]) else 'images'
+        if args.class_counts or 'class_counts' not in groups:
+            groups['class_counts'], kind = training_counts(configs, args.class_counts)
         models = {
-            name: examine(cfg, config, checkpoint, counts, args)
+            name: examine(cfg, config, checkpoint, groups, args)
             for name, cfg, (config, checkpoint) in zip(args.names, configs, given)
         }
         first, second = (model.classes for model in models.values())
@@ -214,7 +272,7 @@ def main() -> None:
             raise UsageError(f'the models are tested on different classes, {first} and {second}')
     args.out.mkdir(parents=True, exist_ok=True)
     write_numbers(models, args.out / 'geometry.json')
-    draw(models, counts, is_segmentation(configs[0]), args)
+    draw(models, groups['class_counts'], kind, 'IoU (%)' if is_segmentation(configs[0]) else 'accuracy (%)', args)
     show(models)
     print(f'geometry.json, cosines.png, frequency.png and tsne.png are in {args.out}')
 
