@@ -25,6 +25,8 @@ def distinct_class_counts(dataset: Any) -> List[int]:
         ValueError: See :func:`class_counts`.
     """
     dataset = getattr(dataset, 'labelled', dataset)  # the part of a SemiSupervisedDataset
+    while isinstance(dataset, RepeatDataset):  # the first round shows every image
+        dataset = dataset.dataset
     indices = distinct_images(dataset)
     if len(indices) == len(dataset):
         return class_counts(dataset)
