@@ -185,3 +185,18 @@ test_evaluator = [dict(type='Accuracy'), dict(type='sar_mm.GroupAccuracy', many=
     # All classes have more than one training image.
     for model in numbers.values():
         assert 'few' not in model and 'medium' not in model and model['many'] == model['balanced_accuracy']
+
+
+@pytest.mark.slow
+def test_compare_features__of_semi_supervised_models(folder):
+    name = 'resnet18-fixmatch_1xb20-600iter_digits-40'
+    for prefix in ('', 'sar_'):
+        torch.manual_seed(0)
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            model = MODELS.build(Config.fromfile(QUICKSTART / f'{prefix}{name}.py').model)
+        torch.save(dict(state_dict=model.state_dict()), folder / f'{prefix}{name}.pth')
+    run(folder, TOOL, *arguments(name, '--samples-per-class', 5, '--out', 'out_semi'))
+    numbers = json.loads((folder / 'out_semi' / 'geometry.json').read_text())
+    assert numbers['stock'] == numbers['SAR']  # the same untrained model twice, whose anchors were never set
+    # 4 labelled images of each class count, not the 1257 that there are.
+    assert numbers['stock']['few'] == numbers['stock']['balanced_accuracy'] and 'many' not in numbers['stock']

@@ -34,6 +34,7 @@ import sar_mm  # noqa: F401  registers the SAR modules, so that configs need no 
 from sar_mm.analysis import ClassReservoir, FeatureStatistics
 from sar_mm.analysis.plots import plot_accuracy_by_frequency, plot_cosines, plot_tsne
 from sar_mm.datasets import distinct_class_counts, read_class_counts
+from sar_mm.datasets.class_counts import counts_file
 from sar_mm.engine.cli import (
     UsageError,
     build_runner,
@@ -138,28 +139,14 @@ def group_metric(configs: List[Config]) -> Dict[str, Any]:
     return {}
 
 
-def written_counts(cfg: Config) -> Optional[str]:
-    """Return the file that tools/dataset_converters/class_counts.py writes by default, if it is there."""
-    nodes = [cfg.get('train_dataloader')]
-    while nodes:
-        node = nodes.pop(0)
-        if isinstance(node, dict):
-            if node.get('data_root'):
-                path = osp.join(osp.expanduser(node['data_root']), 'class_counts.json')
-                return path if osp.isfile(path) else None
-            nodes += node.values()
-        elif isinstance(node, (list, tuple)):
-            nodes += node
-    return None
-
-
 def training_counts(configs: List[Config], path: Optional[str]) -> Tuple[List[int], str]:
     """Return the counts per class, from a file or of the training data, and whether of ``'pixels'`` or ``'images'``."""
     cfg, for_pixels = configs[0], is_segmentation(configs[0])
     kind = 'pixels' if for_pixels else 'images'
     hooks = [hook for each in configs for hook in settings(each, ('custom_hooks',), 'ClassCountsHook')]
     hook = next((hook for hook in hooks if hook.get('file')), None)
-    written = written_counts(cfg)
+    written = counts_file(cfg.get('train_dataloader'))
+    written = written if written and osp.isfile(written) else None
     try:
         if path is not None:
             return read_class_counts(path, kind), kind
