@@ -9,6 +9,7 @@ from mmengine.evaluator import DumpResults
 from mmengine.runner import Runner
 
 import sar_mm  # noqa: F401  registers the SAR modules, so that configs need no custom_imports here
+from sar_mm.engine.checks import check_test
 from sar_mm.engine.cli import (
     UsageError,
     add_common_arguments,
@@ -92,6 +93,7 @@ def main() -> None:
             draw_predictions(runner, cfg, args.show_dir)
         check_checkpoint(runner, args.checkpoint, args.config, to_resume=False)
     with usage_errors(cfg), safe_loading():
+        check_test(runner, args.checkpoint)
         runner.test()
     leave_process_group()
 

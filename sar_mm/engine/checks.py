@@ -5,14 +5,17 @@ from inspect import signature
 from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.nn import SyncBatchNorm
 
 from ..checks import check_loss_of_one_output
 from .batches import check_batches
+from .class_numbers import check_preprocessor, check_topk
+from .class_order import check_class_order, check_order_of_checkpoint, check_order_of_counts
 from .errors import UsageError, unknown_option
+from .safe_checkpoints import read_checkpoint
 from .unlabelled import check_unlabelled
 
 # Heads whose classes are not those of the data: edges made of them, and depth.
@@ -34,7 +37,7 @@ def check_run(runner: Runner) -> None:
     """Check that model, data, losses, metrics and hooks of a training fit together; they are built for it.
 
     A FlexibleRunner builds its model later, and is not checked. ``check_classes=False`` in a config switches off what
-    compares numbers of classes.
+    compares numbers and names of classes.
 
     Raises:
         UsageError: They do not, in a way that would end the training later, or make its figures meaningless.
@@ -57,10 +60,42 @@ def check_run(runner: Runner) -> None:
     if runner.cfg.get('check_classes', True):
         for place, dataset in datasets.items():
             check_classes(heads, dataset, f'{place}.dataset')
+        named = {f'{place}.dataset': dataset for place, dataset in datasets.items()}
+        check_class_order(named)
+        check_order_of_counts(runner.hooks, named)
+    check_preprocessor(model)
+    check_topk(
+        model,
+        dict(val_evaluator=getattr(runner.val_loop, 'evaluator', None), test_evaluator=runner._test_evaluator),
+    )
     check_class_weights(heads)
     check_losses(heads, runner.hooks)
     check_metrics(runner.val_loop, runner.hooks)
     check_checkpoint_hook(runner.hooks)
+
+
+def check_test(runner: Runner, path: str) -> None:
+    """Check that data, metrics and the checkpoint of a test fit together; the data are loaded for it.
+
+    Args:
+        runner: The runner.
+        path: The checkpoint.
+
+    Raises:
+        UsageError: They do not: figures would be those of other classes, or there would be none in the end.
+    """
+    loop = runner.test_loop
+    if not hasattr(loop, 'dataloader'):
+        return
+    place = 'test_dataloader.dataset'
+    if runner.cfg.get('check_classes', True):
+        check_class_order({place: loop.dataloader.dataset})
+        check_order_of_counts(runner.hooks, {place: loop.dataloader.dataset})
+        check_order_of_checkpoint(read_checkpoint(path), loop.dataloader.dataset, place)
+    model = runner.model
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    check_topk(model, dict(test_evaluator=getattr(loop, 'evaluator', None)))
 
 
 def check_load_from(runner: Runner) -> None:

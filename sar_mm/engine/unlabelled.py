@@ -20,7 +20,7 @@ def check_unlabelled(dataset: Any, place: str) -> None:
         place: Where it is in the config.
     """
     if not hasattr(dataset, 'unlabelled'):
-        for inner, inner_place in _inner(dataset, place):
+        for inner, inner_place in inner_datasets(dataset, place):
             check_unlabelled(inner, inner_place)
         return
     for leaf, leaf_place in _leaves(dataset.unlabelled, f'{place}.unlabelled'):
@@ -50,7 +50,7 @@ def _remedy(step: Any, names: set, loads: bool, has_map: bool, is_loaded: bool) 
     return None
 
 
-def _inner(dataset: Any, place: str) -> List[Tuple[Any, str]]:
+def inner_datasets(dataset: Any, place: str) -> List[Tuple[Any, str]]:
     """Return the data sets that a wrapper holds, with their places."""
     if isinstance(getattr(dataset, 'datasets', None), (list, tuple)):
         return [(each, f'{place}.datasets.{index}') for index, each in enumerate(dataset.datasets)]
@@ -58,7 +58,7 @@ def _inner(dataset: Any, place: str) -> List[Tuple[Any, str]]:
 
 
 def _leaves(dataset: Any, place: str) -> Iterator[Tuple[Any, str]]:
-    inner = _inner(dataset, place)
+    inner = inner_datasets(dataset, place)
     if not inner:
         yield dataset, place
     for each, each_place in inner:

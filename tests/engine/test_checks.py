@@ -1,10 +1,22 @@
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
 from torch import nn
 
-from sar_mm.engine.checks import check_class_weights, check_classes, check_sync_bn, classifying_heads
+from sar_mm.engine.checks import (
+    check_class_weights,
+    check_classes,
+    check_run,
+    check_sync_bn,
+    check_test,
+    classifying_heads,
+)
 from sar_mm.engine.errors import UsageError
+from sar_mm.engine.runner import ResumableRunner
 
 THREE = dict(classes=('a', 'b', 'c'))
 
@@ -80,3 +92,97 @@ def test_check_sync_bn__on_a_cpu():
     ):
         check_sync_bn(model)
     check_sync_bn(nn.BatchNorm2d(4))
+
+
+@pytest.fixture
+def make_runner(tmp_path):
+    """Build the runner of a classifier on the folders car, cat and plane, with these settings."""
+    pytest.importorskip('mmpretrain.datasets')
+    for folder in ('car', 'cat', 'plane'):
+        (tmp_path / 'images' / folder).mkdir(parents=True)
+        Image.fromarray(np.zeros((8, 8, 3), dtype=np.uint8)).save(tmp_path / 'images' / folder / '0.png')
+    backbone = dict(type='ResNet_CIFAR', depth=18, num_stages=1, out_indices=(0,), strides=(1,), dilations=(1,))
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+    dataset = dict(type='CustomDataset', data_prefix=str(tmp_path / 'images'), pipeline=pipeline)
+    loader = dict(batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler'), dataset=dataset)
+    evaluator = dict(type='Accuracy', topk=(1, 3))
+    cfg = Config(
+        dict(
+            default_scope='mmpretrain',
+            work_dir=str(tmp_path / 'work'),
+            model=dict(
+                type='ImageClassifier',
+                backbone=backbone,
+                neck=dict(type='GlobalAveragePooling'),
+                head=dict(type='SARLinearClsHead', num_classes=3, in_channels=64),
+            ),
+            train_dataloader=loader,
+            val_dataloader=loader,
+            test_dataloader=loader,
+            train_cfg=dict(by_epoch=False, max_iters=1),
+            val_cfg=dict(),
+            test_cfg=dict(),
+            val_evaluator=evaluator,
+            test_evaluator=evaluator,
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        )
+    ).to_dict()
+    weights = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict={}, meta={}), weights)
+
+    def make(**settings):
+        own = Config(cfg)
+        own.merge_from_dict(settings)
+        return ResumableRunner.from_cfg(own), str(weights)
+
+    return make
+
+
+ORDER = ['plane', 'car', 'cat']
+
+
+@pytest.mark.parametrize(
+    'settings, message',
+    [
+        (
+            {'train_dataloader.dataset.classes': ORDER},
+            r"^train_dataloader.dataset: .*set classes=\['car', 'cat', 'plane'",
+        ),
+        ({'val_dataloader.dataset.classes': ORDER}, r'^val_dataloader.dataset: the classes are in another order than'),
+        ({'val_evaluator.topk': (1, 5)}, r'^val_evaluator.topk=\(1, 5\): there is no top-5 accuracy of 3 classes'),
+        ({'test_evaluator.topk': (1, 5)}, r'^test_evaluator.topk=\(1, 5\): there is no top-5 accuracy of 3 classes'),
+        (
+            {'model.data_preprocessor': dict(num_classes=1000, to_onehot=True)},
+            r'^data_preprocessor.num_classes=1000, but model.head.num_classes=3',
+        ),
+    ],
+)
+def test_check_run__classes_of_data_metrics_and_preprocessor(make_runner, settings, message):
+    with pytest.raises(UsageError, match=message):
+        check_run(make_runner(**settings)[0])
+
+
+@pytest.mark.parametrize(
+    'settings, message',
+    [
+        (
+            {'test_dataloader.dataset.classes': ORDER},
+            r"^test_dataloader.dataset: .*set classes=\['car', 'cat', 'plane'",
+        ),
+        ({'test_evaluator.topk': (1, 5)}, r'^test_evaluator.topk=\(1, 5\): there is no top-5 accuracy of 3 classes'),
+    ],
+)
+def test_check_test__classes_of_data_and_metrics(make_runner, settings, message):
+    with pytest.raises(UsageError, match=message):
+        check_test(*make_runner(**settings))
+
+
+def test_check_run_and_check_test__what_fits(make_runner):
+    for settings in (
+        {},
+        {f'{part}_dataloader.dataset.classes': ['vehicle', 'animal', 'aircraft'] for part in ('train', 'val', 'test')},
+        {'check_classes': False, 'train_dataloader.dataset.classes': ORDER, 'test_dataloader.dataset.classes': ORDER},
+    ):
+        runner, weights = make_runner(**settings)
+        check_run(runner)
+        check_test(runner, weights)

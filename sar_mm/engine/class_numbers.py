@@ -1,0 +1,98 @@
+"""Numbers of classes in metrics and preprocessors that are not those of the head."""
+
+import logging
+from typing import Any, Dict, Iterator, Sequence, Tuple
+
+from mmengine.evaluator import Evaluator
+from mmengine.logging import print_log
+from torch import nn
+
+from .errors import UsageError
+
+
+def check_topk(model: nn.Module, evaluators: Dict[str, Any]) -> None:
+    """Raise a UsageError where the top-k accuracy of a classifier needs more classes than its head has.
+
+    Args:
+        model: A classifier, or a semi-supervised model with one.
+        evaluators: Evaluators or their configs by their places in the config.
+    """
+    place, head = _head(model)
+    if _is_head(head) and getattr(head, 'cal_acc', False):
+        _check_topk(f'{place}.topk', head.topk, f'{place}.num_classes', head.num_classes)
+    for name, evaluator in evaluators.items():
+        for metric_place, metric in _listed(evaluator, name):
+            _check_metric(metric_place, metric, place, head)
+
+
+def check_preprocessor(model: nn.Module) -> None:
+    """Raise a UsageError where labels become one-hot vectors of another number of classes than the head's.
+
+    That is for batch augmentations and with ``to_onehot``; nothing else reads the preprocessor's ``num_classes``, and
+    a number that is not read is only warned of.
+    """
+    place, head = _head(model)
+    preprocessor = getattr(getattr(model, 'student', model), 'data_preprocessor', None)
+    number = getattr(preprocessor, 'num_classes', None)
+    if not _is_head(head) or not number or number == head.num_classes:
+        return
+    message = f'data_preprocessor.num_classes={number}, but {place}.num_classes={head.num_classes}'
+    if getattr(preprocessor, 'to_onehot', False):
+        raise UsageError(f'{message}: one-hot labels need the same number, or None without batch augmentations')
+    print_log(f'{message}: set the same number, which batch augmentations need', 'current', logging.WARNING)
+
+
+def _head(model: nn.Module) -> Tuple[str, Any]:
+    if hasattr(model, 'student'):
+        return 'model.classifier.head', getattr(model.student, 'head', None)
+    return 'model.head', getattr(model, 'head', None)
+
+
+def _is_head(head: Any) -> bool:
+    """Tell whether this is a head of mmpretrain that predicts a score for each of ``num_classes``."""
+    return _is_kind(type(head), 'ClsHead') and isinstance(getattr(head, 'num_classes', None), int)
+
+
+def _is_kind(kind: Any, name: str) -> bool:
+    """Tell whether a class, or the name of one, is mmpretrain's ``name`` or derived from it."""
+    if isinstance(kind, str):
+        return kind in (name, f'mmpretrain.{name}')
+    bases = getattr(kind, '__mro__', ())
+    return any(base.__name__ == name and base.__module__.split('.')[0] == 'mmpretrain' for base in bases)
+
+
+def _listed(metrics: Any, place: str) -> Iterator[Tuple[str, Any]]:
+    """Yield metrics or their configs with their places."""
+    metrics = metrics.metrics if isinstance(metrics, Evaluator) else metrics
+    if isinstance(metrics, (list, tuple)):
+        single = len(metrics) == 1
+        yield from ((place if single else f'{place}.{index}', metric) for index, metric in enumerate(metrics))
+    elif metrics is not None:
+        yield place, metrics
+
+
+def _check_metric(place: str, metric: Any, head_place: str, head: Any) -> None:
+    is_config = isinstance(metric, dict)
+    kind = metric.get('type') if is_config else type(metric)
+
+    def option(name: str) -> Any:
+        return metric.get(name) if is_config else getattr(metric, name, None)
+
+    if _is_kind(kind, 'MultiTasksMetric'):
+        heads = getattr(head, 'task_heads', {})
+        for task, metrics in (option('task_metrics') or {}).items():
+            if task in heads:
+                for inner_place, inner in _listed(metrics, f'{place}.task_metrics.{task}'):
+                    _check_metric(inner_place, inner, f'{head_place}.task_heads.{task}', heads[task])
+    elif _is_kind(kind, 'Accuracy') and option('topk') is not None and _is_head(head):
+        _check_topk(f'{place}.topk', option('topk'), f'{head_place}.num_classes', head.num_classes)
+
+
+def _check_topk(place: str, topk: Any, head_place: str, number: int) -> None:
+    ks = topk if isinstance(topk, Sequence) else [topk]
+    if any(k > number for k in ks):
+        right = tuple(k for k in ks if k <= number) or (1,)
+        raise UsageError(
+            f'{place}={topk}: there is no top-{max(ks)} accuracy of {number} classes ({head_place}={number}): '
+            f'set topk={right}'
+        )
