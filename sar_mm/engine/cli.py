@@ -12,21 +12,26 @@ import time
 import uuid
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, Iterator, List, Optional
+from typing import Any, Iterator, List, Optional, Tuple
 
 import torch.distributed
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.registry import RUNNERS
+from mmengine.model import BaseTTAModel, MMDistributedDataParallel, is_model_wrapper
+from mmengine.registry import MODEL_WRAPPERS, RUNNERS
 from mmengine.runner import Runner
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from .checks import check_resumed_anchors
 from .errors import UsageError, describe, is_before_training
 from .keys import check_keys
 from .runner import ResumableRunner, check_folder
 from .safe_checkpoints import CheckpointError, read_checkpoint
+
+_STUDENT, _TEACHER = 'student.', 'teacher.module.'
+# What a model has for its training alone, by the names that mmseg and mmpretrain give to such modules.
+_UNUSED = re.compile(r'(^|\.)(anchor_head|auxiliary_head|loss(_\w+)?)\.')
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,12 +101,7 @@ def prepare_launcher(cfg: Config) -> None:
     device, restarts = get_device(), os.environ.get('TORCHELASTIC_MAX_RESTARTS', '0')
     if device == 'cpu':
         options = dict(backend='gloo')
-        cfg.model_wrapper_cfg = dict(
-            type='MMDistributedDataParallel',
-            device_ids=None,
-            broadcast_buffers=False,
-            find_unused_parameters=cfg.get('find_unused_parameters', False),
-        )
+        cfg.model_wrapper_cfg = wrapper_on_cpu(cfg)
     elif device == 'cuda' and restarts != '0':
         options = dict(cfg.get('env_cfg', {}).get('dist_cfg', dict(backend='nccl')))  # what mmengine would take
         if options.get('timeout') is not None:
@@ -112,6 +112,23 @@ def prepare_launcher(cfg: Config) -> None:
     store, rank, world_size = next(torch.distributed.rendezvous('env://'))
     store = torch.distributed.PrefixStore(_meet(store, rank, world_size), store)
     torch.distributed.init_process_group(store=store, rank=rank, world_size=world_size, **options)
+
+
+def wrapper_on_cpu(cfg: Config) -> dict:
+    """Return the ``model_wrapper_cfg`` of a config, with what is missing for a CPU.
+
+    mmengine gives a wrapper derived from PyTorch's DistributedDataParallel the number of a GPU, unless it has
+    ``device_ids``. Buffers stay those of each process, as they do in mmengine without a ``model_wrapper_cfg``.
+    """
+    own = cfg.get('model_wrapper_cfg')
+    wrapper = dict(find_unused_parameters=cfg.get('find_unused_parameters', False)) if own is None else dict(own)
+    kind = wrapper.setdefault('type', 'MMDistributedDataParallel')
+    kind = MODEL_WRAPPERS.get(kind) if isinstance(kind, str) else kind
+    if isinstance(kind, type) and issubclass(kind, DistributedDataParallel):
+        wrapper.setdefault('device_ids', None)
+    if kind is MMDistributedDataParallel:  # a user's own need not take it
+        wrapper.setdefault('broadcast_buffers', False)
+    return wrapper
 
 
 def _meet(store: torch.distributed.Store, rank: int, world_size: int) -> str:
@@ -202,8 +219,9 @@ def check_checkpoint(runner: Runner, path: str, config: str, to_resume: bool) ->
         runner: The runner; its model takes the weights.
         path: The checkpoint.
         config: Name of the config, for the message.
-        to_resume: Training goes on, so every key has to be there. Else keys of anchor heads may be missing, and the
-            checkpoint may hold more than the model.
+        to_resume: Training goes on, so every key has to be there. Else the checkpoint may hold more than the model,
+            and need not have what predictions do without: anchor heads, auxiliary heads, what losses keep, and of a
+            semi-supervised model all but the part that predicts.
     """
     model = runner.model
     if not isinstance(model, nn.Module):
@@ -215,25 +233,46 @@ def check_checkpoint(runner: Runner, path: str, config: str, to_resume: bool) ->
     weights = {re.sub(r'^module\.', '', name): weight for name, weight in weights.items()}
     if to_resume:
         check_resumed_anchors(model, dict(state_dict=weights))
-    else:  # without anchors: a test or an export has no use for them
-        weights = {name: weight for name, weight in weights.items() if 'anchor_head.' not in name}
-    complaints = _misfits(model, weights, to_resume)
+        complaints = _misfits(model, weights, '', to_resume)
+    else:
+        complaints = []
+        for prefix, part in _predicting_parts(model, runner):
+            own = _below(prefix, weights)
+            if prefix == _TEACHER:  # as a SemiModel loads it
+                own = {**_below(_STUDENT, weights), **own}
+            # Neither are they loaded: their shapes do not matter.
+            own = {name: weight for name, weight in own.items() if not _UNUSED.search(name)}
+            complaints += _misfits(part, own, prefix, to_resume)
     if complaints:
         raise UsageError(f'{path} is not a checkpoint of the model in {config}: {"; ".join(complaints)}')
 
 
-def _misfits(model: nn.Module, weights: dict, to_resume: bool) -> List[str]:
-    def counts(name: str) -> bool:
-        return to_resume or 'anchor_head.' not in name
+def _predicting_parts(model: nn.Module, runner: Runner) -> Iterator[Tuple[str, nn.Module]]:
+    """Yield what predicts in a test, the prefix of its weights first: of a semi-supervised model, one part or both."""
+    if not hasattr(model, 'predict_with'):
+        yield '', model
+        return
+    test_cfg = getattr(runner, 'cfg', {}).get('test_cfg') or {}
+    both = 'StudentTeacherValLoop' in str(test_cfg.get('type'))
+    if both or model.predict_with == 'student':
+        yield _STUDENT, model.student
+    if getattr(model, 'teacher', None) is not None and (both or model.predict_with == 'teacher'):
+        yield _TEACHER, model.teacher.module
 
+
+def _below(prefix: str, weights: dict) -> dict:
+    return {name[len(prefix) :]: weight for name, weight in weights.items() if name.startswith(prefix)}
+
+
+def _misfits(model: nn.Module, weights: dict, prefix: str, to_resume: bool) -> List[str]:
     try:
         missing, unexpected = model.load_state_dict(weights, strict=False)
     except RuntimeError as error:  # shapes differ; the lines after the first name each
         return str(error).strip().splitlines()[1:2] or [str(error)]
     complaints = []
-    missing = [name for name in missing if counts(name)]
+    missing = [name for name in missing if to_resume or not _UNUSED.search(name)]
     if missing:
-        complaints.append(f'{len(missing)} of its weights are missing in the checkpoint, {missing[0]} for one')
+        complaints.append(f'{len(missing)} of its weights are missing in the checkpoint, {prefix}{missing[0]} for one')
     if unexpected and to_resume:
         complaints.append(f'{len(unexpected)} weights of the checkpoint are not in it, {unexpected[0]} for one')
     return complaints
