@@ -59,12 +59,15 @@ class PredictionPictures(Hook):
     def _name(self, path: Optional[str]) -> str:
         if path is None:
             return f'{self._drawn}.png'
-        name = osp.relpath(path, self._folder) if self._folder else osp.basename(path)
+        # Of images that the data set does not list, nobody knows the common folder: numbers keep names apart.
+        name = osp.relpath(path, self._folder) if self._folder else f'{self._drawn}_{osp.basename(path)}'
         return name if name.endswith('.png') else f'{name}.png'
 
 
 def common_folder(dataset: Any) -> str:
-    """Return the lowest folder that the images of a data set are in; nothing where they are no files."""
+    """Return the lowest folder that the images of a data set are in; nothing where it lists no files."""
+    if not hasattr(dataset, 'get_data_info'):  # mmengine takes any data set of PyTorch
+        return ''
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     folders: List[str] = [osp.dirname(osp.abspath(info['img_path'])) for info in infos if info.get('img_path')]
     return osp.commonpath(folders) if folders else ''

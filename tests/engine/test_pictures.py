@@ -33,9 +33,9 @@ class SegVisualizer(Visualizer):
         self.drawn[out_file] = image
 
 
-def test(paths, visualizer, batch_size=2, **options):
+def test(paths, visualizer, dataset=Images, batch_size=2, **options):
     """Draw as a test of these images does, in batches."""
-    runner = SimpleNamespace(visualizer=visualizer, test_dataloader=SimpleNamespace(dataset=Images(paths)))
+    runner = SimpleNamespace(visualizer=visualizer, test_dataloader=SimpleNamespace(dataset=dataset(paths)))
     hook = PredictionPictures('out', **options)
     hook.before_test(runner)
     for start in range(0, len(paths), batch_size):
@@ -60,6 +60,11 @@ def test_prediction_pictures__every_image_has_its_own():
 
 def test_prediction_pictures__images_in_memory_are_numbered():
     assert list(test([None] * 3, ClassVisualizer())) == ['out/0.png', 'out/1.png', 'out/2.png']
+
+
+def test_prediction_pictures__data_sets_that_list_no_images():
+    drawn = test(['data/car/1.png', 'data/cat/1.png'], ClassVisualizer(), list)
+    assert list(drawn) == ['out/0_1.png', 'out/1_1.png']
 
 
 def test_prediction_pictures__segmentation_draws_on_the_image_file(tmp_path):
