@@ -55,19 +55,6 @@ class Own(Sampler):
         return cycle(range(len(self.dataset)))
 
 
-class ShareOf(Sampler):
-    """What one of several processes gets."""
-
-    def __init__(self, dataset, processes):
-        self.number = len(dataset) // processes
-
-    def __len__(self):
-        return self.number
-
-    def __iter__(self):
-        return iter(range(self.number))
-
-
 @pytest.fixture
 def make(tmp_path):
     def make(images, loop=EPOCHS, sampler=None, kind=ResumableRunner, **loader):
@@ -108,13 +95,15 @@ def test_check_batches__fewer_images_than_a_batch(make, loop, kind):
     assert train(make(Images(4), loop, kind=kind, drop_last=True)) == 2
 
 
-@pytest.mark.parametrize('number, images', [(11, 3), (2, 0)])
-def test_check_batches__fewer_images_than_a_batch_in_this_process(make, number, images):
-    data = Images(number)
+@pytest.mark.parametrize('number, share', [(5, 3), (1, 0)])
+def test_check_batches__fewer_images_than_a_batch_in_this_process(make, number, share, monkeypatch):
+    monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda: (1, 2))  # the second of two processes
+    sampler = dict(type='DefaultSampler', round_up=share > 0)
     with pytest.raises(UsageError) as raised:
-        train(make(data, sampler=ShareOf(data, processes=3), drop_last=True))
-    assert f'has {number} images, of which its sampler gives this process {images}; set ' in str(raised.value)
-    assert (', or batch_size=3 or less, or' if images else 'set another sampler, or') in str(raised.value)
+        train(make(Images(number), sampler=sampler, drop_last=True))
+    remedy = f'drop_last=False, or batch_size={share} or less' if share else 'another sampler'
+    words = f'has {number} images, of which its sampler gives this process {share}; set {remedy}, or give it more'
+    assert words in str(raised.value)
 
 
 @pytest.mark.parametrize('loop', [EPOCHS, ITERATIONS], ids=['epochs', 'iterations'])
@@ -135,9 +124,10 @@ def test_check_batches__options_of_a_batch_sampler(make):
         check_run(runner)
 
 
+@pytest.mark.parametrize('kind', [ResumableRunner, Runner])
 @pytest.mark.parametrize('sampler', [dict(type='InfiniteSampler'), Own], ids=['mmengine', 'own'])
-def test_check_batches__samplers_without_end_fill_every_batch(make, sampler):
-    assert train(make(Images(3), ITERATIONS, sampler, kind=Runner, drop_last=True)) == 2
+def test_check_batches__samplers_without_end_fill_every_batch(make, sampler, kind):
+    assert train(make(Images(3), ITERATIONS, sampler, kind=kind, drop_last=True)) == 2
 
 
 @pytest.mark.parametrize('loop', [dict(EPOCHS, max_epochs=0), dict(ITERATIONS, max_iters=0)], ids=str)
