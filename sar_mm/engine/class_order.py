@@ -17,8 +17,9 @@ _MARK = '\ufeff'  # byte order mark
 def check_class_order(datasets: Dict[str, Any]) -> None:
     """Check that data sets name their classes in the order of their labels, and all in the same one.
 
-    Folders are labelled in sorted order, whatever order the config names them in. Names that are not those of the
-    folders are not compared, nor are data sets whose names are not the same ones.
+    Folders are labelled in sorted order, and CIFAR or MNIST as published, whatever the config calls the classes. Names
+    that are not those of the folders or of the published set are not compared, nor are data sets whose names are not
+    the same ones.
 
     Args:
         datasets: Data sets by their places in the config; those that they wrap are looked into, but for unlabelled
@@ -43,6 +44,12 @@ def check_class_order(datasets: Dict[str, Any]) -> None:
                         f'{_first_difference(right, classes)}. {type(leaf).__name__} labels folders in sorted order: '
                         f'set classes={right}, and make text anchors anew that were made for the other order'
                     )
+            right = _published_classes(leaf)
+            if _differs_in_order(classes, right):
+                raise UsageError(
+                    f'{leaf_place}: the classes are in another order than the labels of {type(leaf).__name__}: '
+                    f'{_first_difference(right, classes)}. Leave `classes` out, which gives {right}'
+                )
             named.append((leaf_place, classes))
     for index, (place, classes) in enumerate(named):
         for other, right in named[:index]:
@@ -100,6 +107,21 @@ def _labelled_leaves(dataset: Any, place: str) -> Iterator[Tuple[Any, str]]:
         yield from _labelled_leaves(each, each_place)
     if not inner:
         yield dataset, place
+
+
+def _published_classes(dataset: Any) -> List[str]:
+    """Return the classes in the order of the labels that a published data set of mmpretrain comes with, or nothing.
+
+    Lists and folders may number the classes otherwise, and VOC's labels are names. A method of the user may do
+    anything.
+    """
+    kind = type(dataset)
+    loads = getattr(kind, 'load_data_list', None)
+    if not getattr(loads, '__module__', '').startswith('mmpretrain.') or getattr(dataset, 'ann_file', ''):
+        return []
+    if hasattr(dataset, 'folder_to_idx'):
+        return []
+    return [] if kind.__name__ == 'VOC' else [str(name) for name in _meta_classes(getattr(kind, 'METAINFO', None))]
 
 
 def _meta_classes(metainfo: Any) -> list:

@@ -88,6 +88,48 @@ def test_check_class_order__what_is_right(build, tmp_path):
     check_class_order({PLACE: DATASETS.build(semi)})
 
 
+def test_check_class_order__of_labels_as_published(tmp_path):
+    datasets = pytest.importorskip('mmpretrain.datasets')
+
+    class Digits(datasets.MNIST):
+        """A data set of one digit, whose images need no download."""
+
+        def full_init(self):
+            pass
+
+    class Reordered(Digits):
+        def load_data_list(self):
+            return []
+
+    right = list(datasets.MNIST.METAINFO['classes'])
+    options = dict(data_root=str(tmp_path), pipeline=[], lazy_init=True)
+    with pytest.raises(UsageError, match=r'than the labels of Digits: label 0 is 0 - zero there, 9 - nine here'):
+        check_class_order({PLACE: Digits(classes=right[::-1], **options)})
+    check_class_order({PLACE: Digits(**options)})
+    check_class_order({PLACE: Digits(classes=[f'digit {label}' for label in range(10)], **options)})
+    check_class_order({PLACE: Reordered(classes=right[::-1], **options)})  # which may know what it does
+    cifar = datasets.CIFAR10(classes=sorted(datasets.CIFAR10.METAINFO['classes'])[::-1], **options)
+    cifar.full_init = lambda: None
+    with pytest.raises(UsageError, match='than the labels of CIFAR10: label 0 is airplane there, truck here'):
+        check_class_order({PLACE: cifar})
+
+
+def test_check_class_order__of_lists_that_number_other_classes(tmp_path):
+    datasets = pytest.importorskip('mmpretrain.datasets')
+    (tmp_path / 'train.txt').write_text('0.png 0\n')
+    right = list(datasets.ImageNet.METAINFO['classes'])
+    data = datasets.ImageNet(data_root=str(tmp_path), ann_file='train.txt', classes=right[::-1], pipeline=[])
+    check_class_order({PLACE: data})
+
+
+def test_check_class_order__of_folders_that_number_other_classes(build, monkeypatch):
+    datasets = pytest.importorskip('mmpretrain.datasets')
+    monkeypatch.setattr(datasets.ImageNet, 'METAINFO', dict(classes=OTHER))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        cfg = dict(type='mmpretrain.ImageNet', data_prefix=build().img_prefix, pipeline=[])
+        check_class_order({PLACE: DATASETS.build(dict(cfg, classes=FOLDERS))})
+
+
 def test_check_class_order__of_two_data_sets(build, tmp_path):
     (tmp_path / 'list.txt').write_text('plane/0.png 0\n')
     listed = build(classes=OTHER, ann_file=str(tmp_path / 'list.txt'))
