@@ -70,7 +70,7 @@ def threshold(name):
     def step():
         module = MODELS.build(dict(type=name, num_classes=K))
         yield module
-        module(torch.randn(6, K).softmax(dim=1))
+        module(torch.randn(6, K).softmax(dim=1), torch.ones(6, dtype=torch.bool))
 
     return step
 
@@ -78,7 +78,7 @@ def threshold(name):
 def alignment():
     module = MODELS.build(dict(type='DistributionAlignment', num_classes=K, target='labelled'))
     yield module
-    module(torch.randn(6, K).softmax(dim=1), torch.arange(6) % K)
+    module(torch.randn(6, K).softmax(dim=1), torch.arange(6) % K, torch.ones(6, dtype=torch.bool))
 
 
 def teacher():
@@ -98,7 +98,7 @@ def semi(kind, loss):
         tools = importlib.util.spec_from_file_location('semi_tools', Path(__file__).with_name('semi') / 'conftest.py')
         module = importlib.util.module_from_spec(tools)
         tools.loader.exec_module(module)
-        options = dict(threshold=dict(type='SelfAdaptiveThreshold'), teacher=dict(), warmup_iters=2)
+        options = dict(threshold=dict(type='SelfAdaptiveThreshold'), teacher=dict())
         options.update(distribution_alignment=dict(target='labelled'))
         model = module.make_semi.__wrapped__()(kind, sar=True, semi=options, num_classes=K)
         for head in (model.student.head,) if kind == 'cls' else (model.student.decode_head,):
