@@ -99,9 +99,9 @@ def check_test(runner: Runner, path: str) -> None:
 
 
 def check_load_from(runner: Runner) -> None:
-    """Raise a UsageError where ``load_from`` names no file; what lies elsewhere (``https://``) is not looked for."""
+    """Raise a UsageError where ``load_from`` names nothing; what lies elsewhere (``https://``) is not looked for."""
     path = runner._load_from
-    if isinstance(path, str) and '://' not in path and not osp.isfile(path):
+    if isinstance(path, str) and '://' not in path and not osp.exists(osp.expanduser(path)):
         raise UsageError(f'load_from={path!r}: there is no such checkpoint; name another one, or None')
 
 
@@ -110,7 +110,7 @@ def check_anchor_files(runner: Runner, model: nn.Module) -> None:
     for name, module in model.named_modules():
         missing = getattr(module, 'missing_file', None)
         if missing is not None and not runner._resume and runner._load_from is None:
-            raise UsageError(f'model.{name}.anchors: {missing}')
+            raise UsageError(f'model.{name}.anchors.path: {missing}')
 
 
 def check_resumed_anchors(model: nn.Module, checkpoint: dict) -> None:

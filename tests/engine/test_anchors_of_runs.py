@@ -101,5 +101,5 @@ def test_check_run__names_a_missing_file_of_anchors(tmp_path):
         default_scope='mmpretrain',
     )
     runner._train_loop = runner.build_train_loop(runner._train_loop)
-    with pytest.raises(UsageError, match=r'model\.head\.anchor_head\.anchors: .*gone\.npy'):
+    with pytest.raises(UsageError, match=r'model\.head\.anchor_head\.anchors\.path: .*gone\.npy'):
         check_run(runner)
