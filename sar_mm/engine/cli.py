@@ -204,8 +204,8 @@ def usage_errors(cfg: Optional[Config] = None) -> Iterator[None]:
 
 
 def check_checkpoint_path(path: str) -> None:
-    """Raise a UsageError unless ``path`` is a file, or lies elsewhere (``https://``, ``s3://``, ...)."""
-    if '://' not in path and not osp.isfile(path):
+    """Raise a UsageError unless there is such a file or folder, or it lies elsewhere (``https://``, ``s3://``, ...)."""
+    if '://' not in path and not osp.exists(osp.expanduser(path)):
         raise UsageError(f'there is no checkpoint {path}')
 
 

@@ -2,16 +2,22 @@
 
 import random
 from contextlib import contextmanager
-from functools import lru_cache
-from numbers import Integral
-from typing import Any, Callable, Iterator
+from inspect import signature
+from itertools import count
+from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
 from mmengine.dist import get_rank
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-_ITERATION, _SAMPLE = 0, 1  # two streams of random numbers that have nothing to do with each other
+_ITERATION, _SAMPLE, _ORDER = 0, 1, 2  # streams of random numbers that have nothing to do with each other
+_OPTIONS = tuple(
+    name
+    for name in signature(DataLoader).parameters
+    if name not in ('dataset', 'batch_size', 'shuffle', 'sampler', 'batch_sampler', 'drop_last')
+)
+_END = object()
 
 
 def seed_iteration(seed: int, iteration: int) -> None:
@@ -21,95 +27,161 @@ def seed_iteration(seed: int, iteration: int) -> None:
     torch.manual_seed(_join(words))
 
 
-def seed_samples(loader: DataLoader, seed: int) -> None:
-    """Make what a data set draws for a sample depend on the seed, the process and the sample's place in the run.
+def seed_samples(loader: DataLoader, seed: int) -> DataLoader:
+    """Return a :class:`SeededLoader` of a data loader; iterable data sets and other classes of loaders stay as is."""
+    if type(loader) is not DataLoader or isinstance(loader.dataset, IterableDataset):
+        return loader
+    return SeededLoader(loader, seed)
 
-    Workers draw as the main process does, and a resumed run as the uninterrupted one. Sampler and data set keep their
-    own types, as subclasses, for all who look for them. Left alone are iterable data sets, lists and others of built-in
-    types, batch samplers without a ``sampler``, and indices that are not integers.
+
+class SeededLoader(DataLoader):
+    """A data loader in which what a sample draws depends on the seed, the process and the sample's place in the run.
+
+    It loads through a second loader: there, every index comes with its place, which is the pass over the data and the
+    number in this pass, and each sample is drawn after seeding by it. So workers draw as the main process does, and a
+    resumed run as the uninterrupted one. Data set, sampler and options are those of the loader it is made of. What
+    samplers draw from the global random states depends on the place, too, and is alike in all processes.
+
+    Args:
+        loader: A data loader of a data set with indices.
+        seed: Of the run.
     """
-    sampler = getattr(loader.batch_sampler, 'sampler', None)
-    if sampler is None or hasattr(sampler, '_stream') or isinstance(loader.dataset, IterableDataset):
-        return
-    try:
-        loader.dataset.__class__ = _seeding(type(loader.dataset))
-    except TypeError:  # a built-in type
-        return
-    sampler.__class__ = _counting(type(sampler))
-    sampler._stream = (seed, _SAMPLE, get_rank())
+
+    def __init__(self, loader: DataLoader, seed: int) -> None:
+        options = {name: getattr(loader, name) for name in _OPTIONS}
+        if loader.batch_sampler is None:
+            self._places = _Places(loader.sampler, False, seed)
+            batches = dict(sampler=self._places, batch_size=None)
+        else:
+            self._places = _Places(loader.batch_sampler, True, seed)
+            batches = dict(batch_sampler=self._places)
+        self._loading = DataLoader(_SeededSamples(loader.dataset, seed), **batches, **options)
+        if loader.batch_sampler is None or loader.batch_size is not None:
+            batches = dict(sampler=loader.sampler, batch_size=loader.batch_size, drop_last=loader.drop_last)
+        else:
+            batches = dict(batch_sampler=loader.batch_sampler)
+        super().__init__(loader.dataset, **batches, **options)
+
+    def __iter__(self) -> Iterator:
+        for name in _OPTIONS:  # hooks may have set others since
+            if getattr(self._loading, name) is not getattr(self, name):
+                setattr(self._loading, name, getattr(self, name))
+        return iter(self._loading)
+
+    @property
+    def _iterator(self) -> Any:  # mmpretrain's SwitchRecipeHook sets it to None, to start persistent workers anew
+        return self._loading._iterator
+
+    @_iterator.setter
+    def _iterator(self, iterator: Any) -> None:
+        self._loading._iterator = iterator
+
+    def start_pass(self, number: int) -> None:
+        """Say which pass over the data the next one is, where that is not one more than the last."""
+        self._places.next_pass = number
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the sampler the epoch, if it has a ``set_epoch``."""
+        for sampler in (self.sampler, getattr(self.batch_sampler, 'sampler', None)):
+            if hasattr(sampler, 'set_epoch'):
+                sampler.set_epoch(epoch)
+                return
+
+    def skip(self, number: int) -> int:
+        """Pass over batches without loading them, and return how many passes over the data have ended meanwhile."""
+        ended, batches = 0, iter(self._places)
+        for _ in range(number):
+            if next(batches, _END) is _END:
+                ended += 1
+                self.set_epoch(ended)
+                batches = iter(self._places)
+                next(batches)
+        self._places.under_way = batches
+        return ended
 
 
-class _Draw(int):
-    """An index that knows the random numbers it comes with."""
+class EndlessBatches:
+    """Batches without end for an iteration-based loop, as mmengine's own ``loop.dataloader_iterator``.
 
-    words: Any
+    mmengine's asks a sampler with a ``skip`` to go on elsewhere, of which a :class:`SeededLoader` would not know, and
+    with other samplers its workers load all that is passed over. This one passes over indices alone.
+    """
 
+    def __init__(self, loader: SeededLoader) -> None:
+        self._loader = loader
+        self._batches: Optional[Iterator] = None
+        self._epoch = 0
 
-@lru_cache(maxsize=None)
-def _counting(kind: type) -> type:
-    """Return a subclass of a sampler whose indices carry their place: the epoch, and the number within it."""
+    def __iter__(self) -> 'EndlessBatches':
+        return self
 
-    class CountingSampler(kind):
-        _pass, _skipped = 0, 0
+    def __next__(self) -> Any:
+        if self._batches is None:
+            self._batches = iter(self._loader)
+        batch = next(self._batches, _END)
+        if batch is _END:
+            self._epoch += 1
+            self._loader.set_epoch(self._epoch)
+            self._batches = iter(self._loader)
+            batch = next(self._batches)
+        return batch
 
-        def __iter__(self) -> Iterator[int]:
-            for number, index in enumerate(super().__iter__(), self._skipped):
-                if isinstance(index, Integral):
-                    index = _Draw(index)
-                    index.words = (*self._stream, self._pass, number)
-                yield index
-
-        if hasattr(kind, 'set_epoch'):
-
-            def set_epoch(self, epoch: int) -> None:
-                super().set_epoch(epoch)
-                self._pass, self._skipped = epoch, 0
-
-        if hasattr(kind, 'skip'):
-
-            def skip(self, num_samples: int) -> None:
-                super().skip(num_samples)
-                self._skipped = num_samples
-
-    return _called_like(kind, CountingSampler)
+    def skip_iter(self, number: int) -> None:
+        """Pass over the batches of so many iterations; before the first one is taken."""
+        self._epoch = self._loader.skip(number)
 
 
-@lru_cache(maxsize=None)
-def _seeding(kind: type) -> type:
-    """Return a subclass of a data set in which what a sample draws follows its index, and touches nothing else."""
+class _Draw(NamedTuple):
+    """An index with its place: the pass, and the number in it."""
 
-    class SeededDataset(kind):
-        def __getitem__(self, index: int) -> Any:
-            if not isinstance(index, _Draw):
-                return super().__getitem__(index)
-            with _seeded(_words(*index.words)):
-                return super().__getitem__(int(index))
-
-        if hasattr(kind, '__getitems__'):
-            __getitems__ = None  # a data loader then takes one by one
-
-        def __reduce_ex__(self, protocol: int) -> tuple:
-            # Workers that are spawned, not forked, get the data set pickled, which needs a class that can be imported.
-            seeding = type(self)
-            self.__class__ = kind
-            try:
-                rebuild, arguments, *state = self.__reduce_ex__(protocol)
-            finally:
-                self.__class__ = seeding
-            return (_rebuild, (rebuild, arguments), *state)
-
-    return _called_like(kind, SeededDataset)
+    index: Any
+    place: Tuple[int, int]
 
 
-def _called_like(kind: type, subclass: type) -> type:
-    subclass.__name__, subclass.__qualname__, subclass.__doc__ = kind.__name__, kind.__qualname__, kind.__doc__
-    return subclass
+class _Places:
+    """The indices, or batches of them, that a sampler gives, with their places."""
+
+    def __init__(self, sampler: Any, is_batched: bool, seed: int) -> None:
+        self.sampler, self.is_batched, self.seed = sampler, is_batched, seed
+        self.next_pass = 0
+        self.under_way: Optional[Iterator] = None  # a pass that goes on instead of a new one
+
+    def __iter__(self) -> Iterator:
+        # All of it once the first index is asked for: a loader with workers makes two iterators and drops one.
+        if self.under_way is not None:
+            under_way, self.under_way = self.under_way, None
+            yield from under_way
+            return
+        this_pass, number, drawn = self.next_pass, 0, None
+        self.next_pass += 1
+        for step in count():
+            with _seeded(_words(self.seed, _ORDER, this_pass, step)):
+                drawn = iter(self.sampler) if drawn is None else drawn
+                batch = next(drawn, _END)
+            if batch is _END:
+                return
+            draws: List[_Draw] = []
+            for index in batch if self.is_batched else [batch]:
+                draws.append(_Draw(index, (this_pass, number)))
+                number += 1
+            yield draws if self.is_batched else draws[0]
+
+    def __len__(self) -> int:
+        return len(self.sampler)
 
 
-def _rebuild(rebuild: Callable, arguments: tuple) -> Any:
-    dataset = rebuild(*arguments)
-    dataset.__class__ = _seeding(type(dataset))
-    return dataset
+class _SeededSamples(Dataset):
+    """A data set in which what a sample draws follows its place, and touches nothing else."""
+
+    def __init__(self, dataset: Any, seed: int) -> None:
+        self.dataset, self.seed, self.rank = dataset, seed, get_rank()
+
+    def __getitem__(self, draw: _Draw) -> Any:
+        with _seeded(_words(self.seed, _SAMPLE, self.rank, *draw.place)):
+            return self.dataset[draw.index]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
 
 
 @contextmanager

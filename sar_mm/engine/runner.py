@@ -8,20 +8,22 @@ import shutil
 import tempfile
 import zipfile
 import zlib
+from glob import escape, glob
 from pathlib import Path
-from typing import Any, List, Optional, Pattern, Sequence, Union
+from typing import Any, List, Optional, Sequence, Union
 
-from mmengine.dist import broadcast, broadcast_object_list, get_world_size, is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapperDict
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
 from ..registry import RUNNERS
 from .checks import check_resumed_anchors
-from .randomness import seed_iteration, seed_samples
+from .hooks.share_buffers import ShareBuffersHook
+from .randomness import EndlessBatches, SeededLoader, seed_iteration, seed_samples
 from .safe_checkpoints import CheckpointError, read_checkpoint, safe_checkpoints, unreadable
 
 _NAMES = ('iter_{}.pth', 'epoch_{}.pth')
@@ -37,7 +39,8 @@ class ResumableRunner(Runner):
     - ``resume=True`` without ``load_from``, or ``resume='auto'``, takes the newest checkpoint that is whole, with a
       warning for each damaged one that it passes over. Where there is none at all, training starts anew, with
       ``resume='auto'`` from ``load_from``.
-    - Before a checkpoint is saved and before a validation, all processes take the main one's running statistics.
+    - Before ``CheckpointHook`` saves and before a validation, all processes take the main one's running statistics
+      (:class:`.ShareBuffersHook`).
     - A validation that was due right after the checkpoint, and is not in it, is made up for.
     - Checkpoints are read without unpickling what could run code (:func:`.safe_checkpoints`).
 
@@ -62,8 +65,21 @@ class ResumableRunner(Runner):
     ) -> DataLoader:
         """Build a data loader whose samples are drawn by their place in the run."""
         loader = super().build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
-        seed_samples(loader, self.seed)
-        return loader
+        return seed_samples(loader, self.seed)
+
+    def build_train_loop(self, loop: Union[BaseLoop, dict]) -> BaseLoop:
+        """Build the training loop; where mmengine's would skip batches itself when it is resumed, they are counted."""
+        built = super().build_train_loop(loop)
+        batches = getattr(built, 'dataloader_iterator', None)
+        if built is not loop and hasattr(batches, 'skip_iter') and isinstance(built.dataloader, SeededLoader):
+            built.dataloader_iterator = EndlessBatches(built.dataloader)
+        return built
+
+    def register_hooks(self, default_hooks: Optional[dict] = None, custom_hooks: Optional[list] = None) -> None:
+        """Register the hooks, and one that shares buffers among processes."""
+        super().register_hooks(default_hooks, custom_hooks)
+        if self.distributed:
+            self.register_hook(ShareBuffersHook())
 
     def train(self) -> nn.Module:
         """Train, or go on with a training."""
@@ -101,7 +117,9 @@ class ResumableRunner(Runner):
                 return None
             self._resume, self._load_from = True, chosen[0]
         # Samplers are built before mmengine takes the seed from the checkpoint.
-        seed = read_checkpoint(self._load_from).get('meta', {}).get('seed')
+        checkpoint = read_checkpoint(self._load_from)
+        check_is_of_run(checkpoint, self._load_from)
+        seed = checkpoint['meta'].get('seed')
         if seed is not None and seed != self.seed:
             self.logger.warning(f'The run goes on with the seed {seed} that {self._load_from} was trained with.')
             self._randomness_cfg.update(seed=seed)
@@ -129,17 +147,29 @@ class ResumableRunner(Runner):
         """Call the hooks; around some of them, do what makes a resumed run go on as it would have."""
         if fn_name == 'before_train':
             self._check_space()
+        elif fn_name == 'before_train_epoch' and not isinstance(self.train_loop, IterBasedTrainLoop):
+            self._start_pass(self.train_loop, self.epoch)
         elif fn_name == 'before_train_iter':
             seed_iteration(self.seed, self.iter)
         elif fn_name == 'after_load_checkpoint' and self._resume:
             check_resumed_anchors(self.model, kwargs['checkpoint'])
+        elif fn_name == 'before_val_epoch':
+            self._start_pass(self.val_loop, self._trained_iterations())
         elif fn_name == 'after_val_epoch':  # before CheckpointHook saves once more for the best score
-            self.message_hub.update_info('evaluated_at', self.iter)
+            self.message_hub.update_info('evaluated_at', self._trained_iterations())
         super().call_hook(fn_name, **kwargs)
         if fn_name == 'before_train' and self._resume:
             self._validate_if_due()
-        elif fn_name == 'before_val_epoch':  # after EMAHook has put in its own
-            self._share_buffers()
+
+    @staticmethod
+    def _start_pass(loop: BaseLoop, number: int) -> None:
+        loader = getattr(loop, 'dataloader', None)
+        if isinstance(loader, SeededLoader):
+            loader.start_pass(number)
+
+    def _trained_iterations(self) -> int:
+        # Where the run is no training, self.iter would build the training loop, with its data.
+        return self._train_loop.iter if isinstance(self._train_loop, BaseLoop) else 0
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict:
         """Load weights, without unpickling what could run code."""
@@ -160,9 +190,8 @@ class ResumableRunner(Runner):
     ) -> None:
         """Save a checkpoint under a temporary name, and give it its own once it is on the disk.
 
-        With several processes, all have to call it, as CheckpointHook does.
+        As with mmengine, the main process saves, and others need not call it.
         """
-        self._share_buffers()
         if not is_main_process():
             return
 
@@ -175,13 +204,16 @@ class ResumableRunner(Runner):
         if file_client_args is not None or not isinstance(backend, LocalBackend):
             save(filename)  # object stores show nothing before it is whole
             return
-        temporary, path = osp.join(out_dir, f'.{filename}.tmp'), osp.join(out_dir, filename)
+        path = osp.join(out_dir, filename)  # the name may have a folder in it
+        folder, name = osp.split(path)
+        temporary = osp.join(folder, f'.{name}.tmp')
         try:
-            save(osp.basename(temporary))
+            os.makedirs(folder, exist_ok=True)
+            save(osp.join(osp.dirname(filename), osp.basename(temporary)))
             self._warn_of_unreadable(temporary)
             _flush(temporary)
             os.replace(temporary, path)
-            _flush(out_dir)
+            _flush(folder)
         except OSError as error:
             if osp.exists(temporary):
                 os.remove(temporary)
@@ -200,15 +232,6 @@ class ResumableRunner(Runner):
                     f'This run saves {", ".join(names)} in its checkpoints, which PyTorch does not know to be '
                     'harmless: they are resumed only with TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 in the environment.'
                 )
-
-    def _share_buffers(self) -> None:
-        """Take the buffers of the main process, which are those in a checkpoint.
-
-        Each process has running statistics of its own images. In a resumed run, all start with those of the checkpoint.
-        """
-        if get_world_size() > 1:
-            for buffer in self.model.buffers():
-                broadcast(buffer)
 
     def _check_space(self) -> None:
         """Raise a CheckpointError where no checkpoint can be written, or has room."""
@@ -271,6 +294,18 @@ def check_folder(setting: str, folder: str) -> None:
         ) from error
 
 
+def check_is_of_run(checkpoint: dict, path: str) -> None:
+    """Raise a CheckpointError where a checkpoint is not one of a training run, but has only weights."""
+    meta = checkpoint.get('meta') or {}
+    missing = [name for name in ('epoch', 'iter') if name not in meta]
+    missing = [f'meta.{name}' for name in missing] + ['message_hub'] * ('message_hub' not in checkpoint)
+    if missing:
+        raise CheckpointError(
+            f'{path} cannot be resumed: it has no {", no ".join(missing)}, as a file of weights has none. To start a '
+            f'training from its weights, set load_from={path!r} without resume'
+        )
+
+
 def find_whole_checkpoint(
     folders: Sequence[str], logger: logging.Logger, names: Sequence[str] = _NAMES
 ) -> Optional[str]:
@@ -305,22 +340,29 @@ def find_whole_checkpoint(
 def _checkpoints(folders: Sequence[str], names: Sequence[str]) -> List[str]:
     """Return the checkpoints that there are, the newest first."""
     named = _read_last_checkpoint(folders[0])
+    depths = [name.count('/') + 1 for name in names]  # a name may have folders in it
     # A work folder may have been moved since.
-    candidates = (named, *(osp.join(folder, osp.basename(named)) for folder in folders))
+    candidates = (named, *(osp.join(folder, _end(named, depth)) for depth in depths for folder in folders))
     last = next((path for path in candidates if osp.isfile(path)), None)
-    numbered = [re.compile(r'(\d+)'.join(map(re.escape, re.split(r'\{[^}]*\}', name)))) for name in names]
-
-    def age(path: str) -> tuple:
-        return osp.getmtime(path), [int(number) for number in _match(numbered, path).groups()]
-
-    places = [osp.dirname(last)] if last else [folder for folder in folders if osp.isdir(folder)]
-    paths = [osp.join(place, name) for place in places for name in os.listdir(place) if _match(numbered, name)]
-    paths.sort(key=age, reverse=True)
+    found = {}
+    for name, depth in zip(names, depths):
+        parts = re.split(r'\{[^}]*\}', name)
+        number = re.compile(r'(\d+)'.join(map(re.escape, parts)))
+        in_last = last and number.fullmatch(_end(last, depth))
+        # Where the last one is, unless its name is none of these.
+        own = str(Path(last).parents[depth - 1]) if in_last else osp.dirname(last) if last else None
+        for folder in folders if own is None else [own]:
+            for path in glob(osp.join(escape(folder), '*'.join(map(escape, parts)))):
+                match = number.fullmatch(_end(path, depth))
+                if match and osp.isfile(path):
+                    found[path] = (osp.getmtime(path), [int(each) for each in match.groups()])
+    paths = sorted(found, key=found.get, reverse=True)
     return [last, *(path for path in paths if path != last)] if last else paths
 
 
-def _match(patterns: Sequence[Pattern], path: str) -> Optional[re.Match]:
-    return next(filter(None, (pattern.fullmatch(osp.basename(path)) for pattern in patterns)), None)
+def _end(path: str, depth: int) -> str:
+    """Return the last parts of a path."""
+    return '/'.join(Path(path).parts[-depth:])
 
 
 def _read_last_checkpoint(folder: str) -> str:

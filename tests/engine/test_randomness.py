@@ -1,4 +1,5 @@
-import copy
+import contextlib
+import functools
 import pickle
 import random
 
@@ -6,10 +7,23 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler, pseudo_collate
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler, Subset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 
+from sar_mm.datasets import ClassPowerSampler, LabelledUnlabelledSampler
 from sar_mm.engine import randomness
-from sar_mm.engine.randomness import seed_iteration, seed_samples
+from sar_mm.engine.randomness import EndlessBatches, seed_iteration, seed_samples
 
 
 class Draws(Dataset):
@@ -31,8 +45,7 @@ def make_loader(seed=3, sampler=InfiniteSampler, workers=0, batch_sampler=False,
         loader = DataLoader(dataset, batch_sampler=BatchSampler(sampler, 4, drop_last=False), **options)
     else:
         loader = DataLoader(dataset, batch_size=4, sampler=sampler, **options)
-    seed_samples(loader, seed)
-    return loader
+    return seed_samples(loader, seed)
 
 
 def batches(loader, number):
@@ -80,17 +93,22 @@ def test_seed_samples__samples_draw_from_numbers_of_their_own():
     assert (random.random(), np.random.rand(), torch.rand(()).item()) == untouched
 
 
-@pytest.mark.skipif(not hasattr(InfiniteSampler, 'skip'), reason='this mmengine goes through the batches instead')
-def test_seed_samples__skipping_is_going_through():
-    whole = batches(make_loader(), 9)
-    loader = make_loader(workers=2)
-    loader.sampler.skip(5 * 4)
-    assert batches(loader, 4) == whole[5:]
+@pytest.mark.parametrize('sampler', [InfiniteSampler, DefaultSampler])
+def test_endless_batches__skipping_is_going_through(sampler):
+    """Also over the ends of passes: 12 images are three batches."""
+    batches_of = EndlessBatches(make_loader(sampler=sampler))
+    whole = [list(zip(*next(batches_of))) for _ in range(11)]
+    for skipped in (0, 2, 3, 5, 7):
+        loader = make_loader(sampler=sampler, workers=2 if skipped == 7 else 0)
+        resumed = EndlessBatches(loader)
+        resumed.skip_iter(skipped)
+        assert [list(zip(*next(resumed))) for _ in range(11 - skipped)] == whole[skipped:]
 
 
 def test_seed_samples__an_epoch_does_not_depend_on_the_ones_before():
     def epoch(loader, number):
-        loader.sampler.set_epoch(number)
+        loader.set_epoch(number)
+        loader.start_pass(number)
         return batches(loader, 3)
 
     loader = make_loader(sampler=DefaultSampler, workers=2, persistent_workers=True)
@@ -108,24 +126,43 @@ def test_seed_samples__other_seeds_and_processes_draw_other_numbers(monkeypatch)
     assert all(first[index] != numbers for index, numbers in draws().items() if index in first)
 
 
-def test_seed_samples__types_stay_and_the_data_set_can_be_pickled():
-    loader = make_loader()
-    assert isinstance(loader.sampler, InfiniteSampler) and type(loader.sampler).__name__ == 'InfiniteSampler'
-    assert isinstance(loader.dataset, Draws) and type(loader.dataset).__name__ == 'Draws'
-    dataset = pickle.loads(pickle.dumps(loader.dataset))
-    indices = list(next(iter(loader.batch_sampler)))
-    assert [dataset[index] for index in indices] == [loader.dataset[index] for index in indices]
-    assert len(dataset) == 12 and type(dataset) is type(loader.dataset)
+def test_seed_samples__data_set_sampler_and_options_are_those_of_the_loader():
+    dataset = Draws()
+    sampler = InfiniteSampler(dataset)
+    loader = DataLoader(dataset, batch_size=4, sampler=sampler, drop_last=True, timeout=0, collate_fn=pseudo_collate)
+    seeded = seed_samples(loader, 1)
+    assert seeded.dataset is dataset and seeded.sampler is sampler and type(seeded.batch_sampler) is BatchSampler
+    assert (seeded.batch_size, seeded.drop_last, seeded.collate_fn) == (4, True, pseudo_collate)
+    assert len(seeded) == len(loader) and isinstance(seeded, DataLoader)
+    assert type(sampler) is InfiniteSampler and type(dataset) is Draws
+    dataset[3]  # by others than the loader, as ever
+    batch_sampler = BatchSampler(sampler, 4, drop_last=False)
+    seeded = seed_samples(DataLoader(dataset, batch_sampler=batch_sampler), 1)
+    assert seeded.batch_sampler is batch_sampler and seeded.batch_size is None
 
 
-def test_seed_samples__iterable_data_sets_are_left_alone():
+def test_seed_samples__what_hooks_change_holds():
+    """The augmentation and the collation, also with persistent workers that a hook starts anew."""
+    loader = make_loader(workers=1, persistent_workers=True, sampler=DefaultSampler)
+    first = batches(loader, 3)
+    assert loader._iterator is not None
+    loader.dataset.__class__ = type('Fixed', (Draws,), dict(__getitem__=lambda self, index: (index, 0.0, 0.0, 0.0)))
+    loader._iterator = None  # as mmpretrain's SwitchRecipeHook
+    loader.collate_fn = functools.partial(pseudo_collate)
+    assert all(sample[1:] == (0.0, 0.0, 0.0) for batch in batches(loader, 3) for sample in batch)
+    assert first[0][0][1] != 0.0
+
+
+def test_seed_samples__other_loaders_are_left_alone():
     class Endless(IterableDataset):
         def __iter__(self):
             return iter(range(4))
 
-    loader = DataLoader(Endless(), batch_size=2)
-    seed_samples(loader, 1)
-    assert type(loader.dataset) is Endless and len(list(loader)) == 2
+    class Own(DataLoader):
+        pass
+
+    for loader in (DataLoader(Endless(), batch_size=2), Own(Draws())):
+        assert seed_samples(loader, 1) is loader
 
 
 class OpenFile(Draws):
@@ -141,41 +178,137 @@ class OpenFile(Draws):
         self.__init__()
 
 
-@pytest.mark.parametrize('copy', [copy.deepcopy, lambda dataset: pickle.loads(pickle.dumps(dataset))])
-def test_seed_samples__a_data_set_says_itself_how_it_is_pickled(copy):
-    dataset = OpenFile()
-    loader = DataLoader(dataset, batch_size=4, sampler=InfiniteSampler(dataset))
-    seed_samples(loader, 1)
-    other = copy(dataset)
-    assert not other.file.closed and type(other) is type(dataset) is not OpenFile
-    index = next(iter(loader.sampler))
-    assert other[index] == dataset[index]
+def test_seed_samples__a_data_set_says_itself_how_it_is_pickled():
+    """Workers that are spawned, not forked, get it so."""
+    loader = seed_samples(DataLoader(OpenFile(), batch_size=4), 1)
+    loading = loader._loading.dataset
+    copy = pickle.loads(pickle.dumps(loading))
+    draws = next(iter(loader._places))
+    assert not copy.dataset.file.closed and [copy[draw] for draw in draws] == [loading[draw] for draw in draws]
 
 
-def test_seed_samples__parts_of_data_sets():
+@pytest.mark.parametrize('dataset', [Subset(Draws(), range(4)), [3, 4, 5, 6]])
+def test_seed_samples__parts_of_data_sets_and_lists(dataset):
     """PyTorch asks a Subset for the samples of a batch at once."""
 
     def draw():
-        dataset = Subset(Draws(), range(4))
-        loader = DataLoader(dataset, batch_size=2, sampler=SequentialSampler(dataset), collate_fn=pseudo_collate)
-        seed_samples(loader, 1)
-        return batches(loader, 2)
+        loader = DataLoader(dataset, batch_size=2, collate_fn=list)
+        return list(seed_samples(loader, 1))
 
-    assert draw() == draw()
+    assert draw() == draw() and len(draw()) == 2
 
 
-def test_seed_samples__built_in_types_are_left_alone():
-    loader = DataLoader([3, 4], batch_size=2)
-    seed_samples(loader, 1)
-    assert next(iter(loader)).tolist() == [3, 4] and type(loader.sampler) is SequentialSampler
-
-
-def test_seed_samples__other_indices_are_left_alone():
+def test_seed_samples__indices_that_are_no_integers_and_batches_without_a_sampler():
     class Sizes(Dataset):
         def __getitem__(self, index):
-            return index
+            return (*index, random.random())
 
-    loader = DataLoader(Sizes(), batch_size=1, sampler=[(0, 32), (1, 64)], collate_fn=pseudo_collate)
-    loader.batch_sampler.sampler = type('Sampler', (), dict(__iter__=lambda self: iter([(0, 32), (1, 64)])))()
-    seed_samples(loader, 1)
-    assert list(loader) == [[(0,), (32,)], [(1,), (64,)]] or [tuple(*batch) for batch in loader] == [(0, 32), (1, 64)]
+    order = [[(0, 32), (1, 32)], [(2, 64)]]
+    one, two = (list(seed_samples(DataLoader(Sizes(), batch_sampler=order, collate_fn=list), 1)) for _ in range(2))
+    assert one == two and [[sample[:2] for sample in batch] for batch in one] == order
+    assert len({sample[2] for batch in one for sample in batch}) == 3
+
+
+def test_seed_samples__samples_that_are_not_batched():
+    loader = DataLoader(Draws(), batch_size=None, sampler=[4, 2])
+    one, two = list(seed_samples(loader, 1)), list(seed_samples(loader, 1))
+    assert one == two and [sample[0] for sample in one] == [4, 2] and one[0][1] != one[1][1]
+
+
+class Own(Sampler):
+    """A user's, which has no ``set_epoch``, and draws from the global random states as it goes."""
+
+    def __init__(self, dataset):
+        self.size = len(dataset)
+
+    def __iter__(self):
+        for _ in range(self.size):
+            yield random.randrange(self.size)
+
+    def __len__(self):
+        return self.size
+
+
+class Halves(Draws):
+    """With what the samplers of this package ask a data set for."""
+
+    num_labelled, num_unlabelled = 5, 7
+    metainfo = dict(classes=('a', 'b'))
+
+    def get_gt_labels(self):
+        return np.array([0] * 8 + [1] * 4)
+
+    def get_cat_ids(self, index):
+        return [int(index >= 8)]
+
+
+SAMPLERS = dict(
+    default=DefaultSampler,
+    in_order=lambda dataset: DefaultSampler(dataset, shuffle=False),
+    infinite=lambda dataset: InfiniteSampler(dataset, seed=3),
+    power=lambda dataset: ClassPowerSampler(dataset, seed=3),
+    semi=lambda dataset: LabelledUnlabelledSampler(dataset, labelled=1, unlabelled=3, seed=3),
+    torch_random=RandomSampler,
+    torch_replacing=lambda dataset: RandomSampler(dataset, replacement=True, num_samples=12),
+    torch_in_order=SequentialSampler,
+    torch_weighted=lambda dataset: WeightedRandomSampler([1.0] * 12, 12),
+    torch_subset=lambda dataset: SubsetRandomSampler(range(12)),
+    torch_distributed=lambda dataset: DistributedSampler(dataset, num_replicas=1, rank=0, seed=3),
+    own=Own,
+)
+with contextlib.suppress(ImportError):
+    from mmpretrain.datasets import samplers as of_mmpretrain
+
+    SAMPLERS.update(
+        repeat=lambda dataset: of_mmpretrain.RepeatAugSampler(dataset, num_repeats=3, seed=3),
+        subsample=lambda dataset: of_mmpretrain.SequentialSampler('default', dataset=dataset, seed=3),
+    )
+
+
+def test_samplers__all_registered_ones_are_tested():
+    registered = {module for name in ('mmengine', 'mmpretrain', 'sar_mm') for module in _samplers_of(name)}
+    made = {type(make(Halves())) for make in SAMPLERS.values()}
+    assert registered and registered <= made
+
+
+def _samplers_of(package):
+    from mmengine.registry import DATA_SAMPLERS
+
+    registries = [DATA_SAMPLERS, *DATA_SAMPLERS.children.values()]
+    modules = {module for registry in registries for module in registry.module_dict.values()}
+    return {module for module in modules if module.__module__.startswith(package)}
+
+
+@pytest.mark.parametrize('told', [True, False])
+@pytest.mark.parametrize('name', SAMPLERS)
+def test_samplers__every_pass_draws_other_numbers_and_a_resumed_one_the_same(name, told):
+    """Whether the sampler is told the epoch, as DistSamplerSeedHook does, or not."""
+
+    def make():
+        torch.manual_seed(random.randrange(2**32))  # what was drawn before does not matter
+        dataset = Halves()
+        sampler = SAMPLERS[name](dataset)
+        if name == 'default':
+            sampler.seed = 3
+        return seed_samples(DataLoader(dataset, batch_size=4, sampler=sampler, collate_fn=pseudo_collate), 3)
+
+    def run_epoch(loader, epoch):
+        if told:
+            loader.set_epoch(epoch)
+        loader.start_pass(epoch)
+        return batches(loader, 3)
+
+    random.seed(1)
+    if name not in ('infinite', 'semi'):  # these have no epochs
+        loader = make()
+        passes = [run_epoch(loader, epoch) for epoch in range(3)]
+        augmentation = [sample[1:] for each in passes for batch in each for sample in batch]
+        assert len(set(augmentation)) == len(augmentation) == 36
+        assert run_epoch(make(), 2) == passes[2]
+
+    whole, resumed = EndlessBatches(make()), EndlessBatches(make())
+    endless = [list(zip(*next(whole))) for _ in range(9)]
+    resumed.skip_iter(5)
+    assert [list(zip(*next(resumed))) for _ in range(4)] == endless[5:]
+    augmentation = [sample[1:] for batch in endless for sample in batch]
+    assert len(set(augmentation)) == len(augmentation) == 36

@@ -59,7 +59,9 @@ class Recorder(Hook):
 def make_runner(tmp_path, monkeypatch):
     monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())  # a Runner changes the scope of all tests
 
-    def make_runner(name='run', until=9, by_epoch=False, resume=False, seed=5, checkpoint=None, **options):
+    def make_runner(
+        name='run', until=9, by_epoch=False, resume=False, seed=5, checkpoint=None, sampler=None, **options
+    ):
         loader = dict(dataset=Points(), batch_size=3, num_workers=0, collate_fn=dict(type='pseudo_collate'))
         train_cfg = dict(by_epoch=True, max_epochs=until) if by_epoch else dict(by_epoch=False, max_iters=until)
         # One that goes by the validations, which is for epochs only, or by the iterations.
@@ -69,7 +71,9 @@ def make_runner(tmp_path, monkeypatch):
         runner = ResumableRunner(
             model=Model(),
             work_dir=str(tmp_path / name),
-            train_dataloader=dict(sampler=dict(type=DefaultSampler if by_epoch else InfiniteSampler), **loader),
+            train_dataloader=dict(
+                sampler=dict(type=sampler or (DefaultSampler if by_epoch else InfiniteSampler)), **loader
+            ),
             val_dataloader=dict(sampler=dict(type=DefaultSampler, shuffle=False), **loader),
             train_cfg=dict(val_interval=2 if by_epoch else 3, **train_cfg),
             val_cfg=dict(),
@@ -269,6 +273,69 @@ def test_runner__checkpoints_in_another_folder_under_other_names(make_runner, tm
     assert make_runner(checkpoint=checkpoint, resume=True).choose_checkpoint() == str(folder / 'step-0003.pth')
     os.truncate(folder / 'step-0003.pth', 100)
     assert make_runner(checkpoint=checkpoint, resume=True).choose_checkpoint() == str(folder / 'step-0002.pth')
+
+
+@pytest.mark.parametrize('template', ['ck/iter_{}.pth', 'at_{}/model.pth'])
+def test_runner__names_of_checkpoints_may_have_folders(make_runner, tmp_path, template):
+    checkpoint = dict(interval=1, filename_tmpl=template)
+    make_runner(until=3, checkpoint=checkpoint).train()
+    work_dir = tmp_path / 'run'
+    paths = [str(work_dir / template.format(number)) for number in (1, 2, 3)]
+    assert [path for path in paths if not os.path.exists(path)] == []
+    for note in ('as it is', 'of a folder that was moved', 'none'):
+        if note == 'of a folder that was moved':
+            (work_dir / 'last_checkpoint').write_text(paths[2].replace('/run/', '/before/'))
+        elif note == 'none':
+            (work_dir / 'last_checkpoint').unlink()
+        assert make_runner(checkpoint=checkpoint, resume=True).choose_checkpoint() == paths[2]
+    os.truncate(paths[2], 100)
+    runner = make_runner(until=4, checkpoint=checkpoint, resume=True)
+    assert runner.choose_checkpoint() == paths[1]
+    runner.train()
+    assert runner.iter == 4
+
+
+def test_runner__a_validation_alone_needs_no_training_data(make_runner, tmp_path):
+    make_runner('first', until=2).train()
+    runner = make_runner(load_from=str(tmp_path / 'first' / 'iter_2.pth'))
+    runner.hooks.remove(runner.recorder)  # asks for the iteration, which builds the training loop
+    metrics = runner.val()
+    assert 'output' in metrics and isinstance(runner._train_loop, dict)
+
+
+def test_runner__weights_alone_are_not_resumed(make_runner, tmp_path):
+    make_runner('first', until=2).train()
+    checkpoint = torch.load(tmp_path / 'first' / 'iter_2.pth', weights_only=False)
+    for kept in (['meta', 'state_dict'], ['state_dict']):
+        path = str(tmp_path / 'weights.pth')
+        torch.save({name: checkpoint[name] for name in kept}, path)
+        runner = make_runner('second', resume=True, load_from=path)
+        with pytest.raises(CheckpointError, match=r'weights\.pth cannot be resumed: .*message_hub.*set load_from='):
+            runner.train()
+        assert runner.iter == 0
+    make_runner('third', until=1, load_from=path).train()
+
+
+@pytest.mark.parametrize('sampler', ['RandomSampler', 'WeightedRandomSampler', 'SequentialSampler'])
+@pytest.mark.parametrize('by_epoch, stop, end', [(False, 'iter_6', 'iter_9'), (True, 'epoch_2', 'epoch_4')])
+def test_runner__resumes_with_samplers_that_nobody_tells_the_epoch(
+    make_runner, tmp_path, monkeypatch, sampler, by_epoch, stop, end
+):
+    """Passes of 4 iterations; mmengine waits 2 seconds between two."""
+    monkeypatch.setattr('time.sleep', lambda seconds: None)
+    kind = getattr(torch.utils.data, sampler)
+
+    def make(dataset, seed=None):
+        return kind([1.0] * 12, 12) if sampler == 'WeightedRandomSampler' else kind(dataset)
+
+    until = 4 if by_epoch else 9
+    options = dict(by_epoch=by_epoch, sampler=make)
+    whole = make_runner('whole', until, **options)
+    whole.train()
+    start_from(whole, tmp_path / 'resumed', stop, whole)
+    resumed = make_runner('resumed', until, resume=True, **options)
+    resumed.train()
+    assert same(read(resumed, end), read(whole, end))
 
 
 def test_runner__a_single_checkpoint_under_one_name(make_runner, tmp_path):

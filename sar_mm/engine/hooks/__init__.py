@@ -1,5 +1,6 @@
 from .class_counts import ClassCountsHook
 from .deferred import DeferredResamplingHook, DeferredReweightingHook
 from .feature_tap import FeatureTapHook
+from .share_buffers import ShareBuffersHook
 
-__all__ = ['ClassCountsHook', 'DeferredResamplingHook', 'DeferredReweightingHook', 'FeatureTapHook']
+__all__ = ['ClassCountsHook', 'DeferredResamplingHook', 'DeferredReweightingHook', 'FeatureTapHook', 'ShareBuffersHook']
