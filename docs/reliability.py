@@ -67,12 +67,29 @@ is what a damaged one is replaced by.
 - `EpochBasedTrainLoop` goes on at the start of an epoch, so let it save by epochs (`by_epoch=True`).
 - With `accumulative_counts`, the gradients of a step that is not done yet are in no checkpoint, as mmengine warns: save
   where a step ends. What hooks keep to themselves, such as the patience of `EarlyStoppingHook`, starts anew.
-- Random numbers that a transform or a sampler keeps in a generator of its own, iterable data sets, those of built-in
-  types, and indices that are not integers are not seeded anew.
+- Random numbers that a transform or a sampler keeps in a generator of its own, iterable data sets, and data loaders of
+  a class derived from `DataLoader` are not seeded anew.
+- A checkpoint that a hook of your own saves (`runner.save_checkpoint`, on the main process alone if you like) is whole,
+  too, but has running statistics that the other processes do not share. Only where `CheckpointHook` saves are they
+  shared, by `ShareBuffersHook`, which the runner registers where there are several processes.
+- A file of weights alone, without `message_hub` and the iteration, is not resumed but named in an error: start from it
+  with `load_from`.
 - In an object store (`default_hooks.checkpoint.out_dir='s3://...'`), the checkpoint that `last_checkpoint` in the work
   folder names is resumed; damaged ones are not looked for.
 - The toolboxes' own `tools/train.py` give all this with `runner_type = 'ResumableRunner'` in the config. Other runners,
   such as `FlexibleRunner`, give what mmengine does.
+
+## Where it differs from mmengine's Runner
+
+mmengine's own tests of its runner and hooks pass with it, but for these differences:
+
+- `build_dataloader` makes a plain `DataLoader` one of its own, `SeededLoader`, also where it is given one that is built
+  already. Its data set, sampler and options are those of the config.
+- The order that a sampler draws from PyTorch's, numpy's or Python's global random state depends on the seed and the
+  pass over the data, and is alike in all processes; so does what samples draw, differently in each.
+- A resumed iteration-based training passes over the indices of what it has had, without loading it, whatever the
+  sampler: `train_loop.dataloader_iterator` is an `EndlessBatches`, where mmengine's own would skip.
+- `max_keep_ckpts=1` keeps two checkpoints.
 """
 
 
