@@ -93,7 +93,29 @@ default_hooks = dict(
 log_processor = dict(by_epoch=True)
 custom_hooks = [dict(type='Probe', ballast=6, pause=0.02)]
 """
-TASKS = dict(segmentation=SEGMENTATION, classification=CLASSIFICATION)
+
+# Of a teacher, alignment and adaptive thresholds, with an unlabelled stream of its own.
+SEMI = f"""
+_base_ = {str(QUICKSTART / 'sar_resnet18-fixmatch_1xb20-600iter_digits-40.py')!r}
+custom_imports = dict(imports=['sar_mm', 'probe'])
+anchor_head = dict(gate=0.15, gate_per_class=True, momentum=0.9)
+model = dict(
+    classifier=dict(
+        backbone=dict(stem_channels=8, base_channels=8),
+        head=dict(in_channels=32, anchor_head=anchor_head),
+    ),
+    semi=dict(threshold=0.15, warmup_iters=3),
+)
+train_dataloader = dict(batch_size=12, sampler=dict(labelled=4, unlabelled=8))
+val_dataloader = dict(batch_size=4, dataset=dict(indices=list(range(0, 540, 18))))
+optim_wrapper = dict(optimizer=dict(lr=0.01))
+train_cfg = dict(max_iters={ITERATIONS}, val_interval={VALIDATION})
+default_hooks = dict(
+    logger=dict(interval=1), checkpoint=dict(interval=2, max_keep_ckpts=3, save_best='auto')
+)
+custom_hooks = [dict(type='Probe', ballast=6, pause=0.02)]
+"""
+TASKS = dict(segmentation=SEGMENTATION, classification=CLASSIFICATION, semi=SEMI)
 
 
 class Kill(NamedTuple):
@@ -123,7 +145,7 @@ class Training:
 
     Args:
         folder: Where it runs; ``data`` lies there.
-        task: ``'segmentation'`` or ``'classification'``.
+        task: One of ``TASKS``.
         processes: 1, or 2 under torchrun.
         workers: Of the data loader of each process.
         restarts: How often torchrun starts the processes again.
@@ -134,6 +156,8 @@ class Training:
         self.work_dir = folder / 'work'
         loader = f'train_dataloader.update(num_workers={workers}, persistent_workers={workers > 0})\n'
         batch = f"train_dataloader['batch_size'] //= {processes}\n"
+        if task == 'semi':
+            batch += f"for name in ('labelled', 'unlabelled'):\n    train_dataloader['sampler'][name] //= {processes}\n"
         (folder / 'config.py').write_text(TASKS[task] + loader + batch)
         self.process: Optional[subprocess.Popen] = None
 

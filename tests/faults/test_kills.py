@@ -13,9 +13,16 @@ from mmengine.logging import HistoryBuffer
 
 # Of the report: 20. In all, each run then takes minutes.
 COUNT = int(os.environ.get('SAR_KILLS', '3'))
-TOOLBOX = dict(segmentation='mmseg', classification='mmpretrain')
+TOOLBOX = dict(segmentation='mmseg', classification='mmpretrain', semi='mmpretrain')
 # Task and processes, and the workers of each data loader: none, or two that live as long as the training.
-RUNS = {('segmentation', 1): 2, ('segmentation', 2): 0, ('classification', 1): 0, ('classification', 2): 2}
+RUNS = {
+    ('segmentation', 1): 2,
+    ('segmentation', 2): 0,
+    ('classification', 1): 0,
+    ('classification', 2): 2,
+    ('semi', 1): 2,
+    ('semi', 2): 0,
+}
 
 
 @pytest.fixture(scope='module')
