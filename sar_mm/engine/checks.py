@@ -70,7 +70,7 @@ def check_run(runner: Runner) -> None:
     )
     check_class_weights(heads)
     check_losses(heads, runner.hooks)
-    check_metrics(runner.val_loop, runner.hooks)
+    check_metrics(runner.val_loop, runner.hooks, heads)
     check_checkpoint_hook(runner.hooks)
 
 
@@ -216,14 +216,20 @@ def check_losses(heads: List[Head], hooks: List[Hook]) -> None:
                 raise UsageError(f'{place}: {type(loss).__name__} has no class counts: {_ADD_COUNTS}')
 
 
-def check_metrics(loop: Optional[BaseLoop], hooks: List[Hook]) -> None:
-    """Raise a UsageError where a metric waits for what no hook brings, or has counts of other classes than the data."""
+def check_metrics(loop: Optional[BaseLoop], hooks: List[Hook], heads: List[Head]) -> None:
+    """Raise a UsageError where a metric waits for what no hook brings, or does not fit the data or a head."""
     metrics = loop.evaluator.metrics if hasattr(loop, 'evaluator') else []
     for index, metric in enumerate(metrics):
         place = 'val_evaluator' if len(metrics) == 1 else f'val_evaluator.{index}'
         name = type(metric).__name__
         if hasattr(metric, 'observe') and not _has(hooks, 'FeatureTapHook'):
             raise UsageError(f"{place}: {name} sees no features: add dict(type='FeatureTapHook') to custom_hooks")
+        for head in heads if getattr(metric, 'needs_one_label', False) else ():
+            if _is(head.module, 'MultiLabelClsHead'):
+                raise UsageError(
+                    f'{place}: {name} takes one label per sample, but {head.place} is a {type(head.module).__name__}, '
+                    'whose images have several: use MultiLabelMetric'
+                )
         if not hasattr(metric, 'set_class_counts'):
             continue
         if metric.class_counts is not None:
@@ -245,4 +251,8 @@ def check_checkpoint_hook(hooks: List[Hook]) -> None:
 
 
 def _has(hooks: List[Hook], name: str) -> bool:
-    return any(base.__name__ == name for hook in hooks for base in type(hook).__mro__)
+    return any(_is(hook, name) for hook in hooks)
+
+
+def _is(part: Any, name: str) -> bool:
+    return any(base.__name__ == name for base in type(part).__mro__)

@@ -35,6 +35,7 @@ class FeatureGeometry(BaseMetric):
     """
 
     default_prefix = 'geometry'
+    needs_one_label = True  # of an image; a multi-label head is an error before training
 
     def __init__(self, ignore_index: int = 255, prefix: Optional[str] = None) -> None:
         super().__init__(prefix=prefix)

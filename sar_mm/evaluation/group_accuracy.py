@@ -36,6 +36,8 @@ class GroupAccuracy(CountedClasses, BaseMetric):
         val_evaluator = test_evaluator = [dict(type='Accuracy', topk=(1,)), dict(type='GroupAccuracy')]
     """
 
+    needs_one_label = True  # of an image; a multi-label head is an error before training
+
     def __init__(
         self,
         many: int = 100,

@@ -104,7 +104,7 @@ RULES = [
     Rule(dict(head=SEGMENTATION, data=('long-tailed',)), 'labels of pixels', 'has no labels of images'),
     Rule(dict(head=SEGMENTATION, data=('class-balanced',)), 'labels of pixels'),
     Rule(dict(head=('multi-label',), data=('long-tailed',)), 'several labels', 'of one label per image'),
-    Rule(dict(head=('multi-label',), metric=('groups', 'geometry')), 'several labels', 'one label per sample'),
+    Rule(dict(head=('multi-label',), metric=('groups', 'geometry')), 'several labels', 'takes one label per sample'),
     # Weights of another run.
     Rule(dict(head=('binary',), weights=('classes',)), 'two classes, always'),
     Rule(

@@ -9,10 +9,10 @@ from typing import Dict, List, Optional, Tuple
 import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
+from settings import Setting, stock
 from tiny import AnchorSteps, unwrapped
 from torch import Tensor, nn
 
-from configs import Setting, stock
 from sar_mm.engine.checks import check_run
 from sar_mm.engine.cli import build_runner, check_checkpoint
 from sar_mm.engine.runner import ResumableRunner
@@ -151,6 +151,8 @@ def check_stock(setting: Setting, whole: Run) -> Path:
         torch.save(dict(state_dict=converted), path)
         other = build(setting, stock(plain))
         other.load_state_dict(converted)
+        # PyTorch's attention adds up in another order where weights are not trained, as a teacher's are not.
+        other.requires_grad_(part != 'teacher')
         if part is not None:
             own.predict_with = part
         for batch in batches:

@@ -84,8 +84,7 @@ def test_refused__before_the_first_step(rule, tmp_path):
     row = complete(parts, FACTORS, [other for other in RULES if other is not rule])
     skip_without_toolbox(row)
     from runs import Run
-
-    from configs import Setting
+    from settings import Setting
 
     with pytest.raises(Exception, match=rule.refusal):
         Run(Setting(row, tmp_path), 'refused')

@@ -86,8 +86,9 @@ class SemiSegmentor(SemiModel):
                 head.ignore_index,
                 f'{heads[0].ignore_index}, as in the decode head',
             )
-            for loss in head.loss_decode if isinstance(head.loss_decode, nn.ModuleList) else [head.loss_decode]:
-                check_loss(loss, head)
+            owner = getattr(head, 'kernel_generate_head', head)  # K-Net takes the losses of all its stages from there
+            for loss in owner.loss_decode if isinstance(owner.loss_decode, nn.ModuleList) else [owner.loss_decode]:
+                check_loss(loss, owner)
         self.ignore_index = heads[0].ignore_index
         return heads[0].num_classes
 
