@@ -122,7 +122,7 @@ def test_kills__resumed_run_ends_as_the_uninterrupted_one(
     expected = uninterrupted(task, processes)
     outputs = [record['outputs'] for record in expected.records() if 'outputs' in record]
     gates = [value for output in outputs for name, value in output.items() if name.endswith('anchor_gate')]
-    assert len(gates) == ITERATIONS and min(gates) == 0 and max(gates) > 0  # the pull sets in on the way, and S moves
+    assert len(gates) == ITERATIONS and min(gates) < max(gates)  # gates of classes open on the way, and S moves
 
     training = make_training(task, processes)
     log, half_written = [], set()
