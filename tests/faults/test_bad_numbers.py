@@ -145,15 +145,16 @@ def test_pseudo_labels__of_nan_predictions_count_not_and_poison_nothing(threshol
     module = PseudoLabels(3, threshold, dict(target='labelled'))
     generator = torch.Generator().manual_seed(0)
     probability, labels = (8 * torch.rand(40, 3, generator=generator)).softmax(1), torch.arange(40) % 3
-    module(probability, labels)
+    counted = torch.ones(40, dtype=torch.bool)
+    module(probability, labels, counted)
     before = {name: value.clone() for name, value in module.named_buffers()}
     broken = probability.clone()
     broken[0] = float('nan')
-    _, counts, _ = module(broken, labels)
+    _, counts, _ = module(broken, labels, counted)
     assert not counts[0]
     changed = [name for name, value in module.named_buffers() if not torch.equal(value, before[name])]
     assert set(changed) <= {'alignment.wanted'} and are_finite(module.buffers())
-    _, counts, log = module(probability, labels)
+    _, counts, log = module(probability, labels, counted)
     assert counts.any() and are_finite(log.values())
     record_property('fault', f'NaN in what a teacher predicts, threshold {threshold}')
     record_property('outcome', f'it is no label; averages stay; {counts.sum().item()} of 40 count in the next step')
