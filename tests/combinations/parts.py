@@ -79,7 +79,7 @@ FACTORS = dict(
 RULES = [
     # Heads and losses.
     Rule(dict(head=('binary',), loss=('weighted', *COUNTED)), 'one output for two classes: no softmax over classes'),
-    Rule(dict(head=('binary',), hook=('drw',)), 'the cross-entropy of one output has one class weight'),
+    Rule(dict(head=('binary',), hook=('drw',)), 'one class weight for two classes', 'has out_channels=1'),
     Rule(dict(head=('multi-label',), loss=COUNTED), 'a softmax has one label per image'),
     Rule(dict(head=CLASSIFICATION, loss=('ohem',)), 'a sampler of hard pixels'),
     Rule(dict(head=('knet',), loss=('ohem',)), 'the stages of K-Net have no sampler'),

@@ -135,7 +135,7 @@ def _check_epochs(runner: Runner, hook: str, remedy: str) -> None:
 
 
 def _weighted_modules(model: nn.Module, num_counts: int) -> List[nn.Module]:
-    """Return the modules with a ``class_weight``; a ValueError where there is none or it is for other classes."""
+    """Return the modules with a ``class_weight``; a ValueError where there is none or it does not fit the counts."""
     losses = [module for module in model.modules() if hasattr(module, 'class_weight')]
     if not losses:
         raise ValueError(
@@ -148,5 +148,10 @@ def _weighted_modules(model: nn.Module, num_counts: int) -> List[nn.Module]:
             raise ValueError(
                 f'DeferredReweightingHook: {type(head).__name__} has {classes} classes, but there are '
                 f'{num_counts} class counts'
+            )
+        if getattr(head, 'out_channels', None) == 1 and any(module in losses for module in head.children()):
+            raise ValueError(
+                f'DeferredReweightingHook: {type(head).__name__} has out_channels=1, which takes one class weight for '
+                'two classes: leave out_channels and use_sigmoid out, or the hook'
             )
     return losses
