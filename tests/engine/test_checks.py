@@ -4,17 +4,20 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.runner import CheckpointLoader
 from PIL import Image
 from torch import nn
 
 from sar_mm.engine.checks import (
     check_class_weights,
     check_classes,
+    check_load_from,
     check_run,
     check_sync_bn,
     check_test,
     classifying_heads,
 )
+from sar_mm.engine.cli import check_checkpoint_path
 from sar_mm.engine.errors import UsageError
 from sar_mm.engine.runner import ResumableRunner
 
@@ -186,3 +189,27 @@ def test_check_run_and_check_test__what_fits(make_runner):
         runner, weights = make_runner(**settings)
         check_run(runner)
         check_test(runner, weights)
+
+
+@pytest.mark.parametrize('path', ['~/x.pth', '~/folder', 'https://somewhere/x.pth', None])
+def test_check_load_from__what_can_be_loaded(path, tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    (tmp_path / 'x.pth').write_bytes(b'')
+    (tmp_path / 'folder').mkdir()  # a sharded checkpoint
+    check_load_from(SimpleNamespace(_load_from=path))
+    if path is not None:
+        check_checkpoint_path(path)
+
+
+def test_check_load_from__names_what_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    with pytest.raises(UsageError, match=r"load_from='~/gone.pth': there is no such checkpoint"):
+        check_load_from(SimpleNamespace(_load_from='~/gone.pth'))
+    with pytest.raises(UsageError, match='there is no checkpoint ~/gone.pth'):
+        check_checkpoint_path('~/gone.pth')
+
+
+def test_load_from__a_path_from_home_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    torch.save(dict(state_dict=nn.Linear(2, 2).state_dict(), meta={}), tmp_path / 'x.pth')
+    assert set(CheckpointLoader.load_checkpoint('~/x.pth')['state_dict']) == {'weight', 'bias'}
