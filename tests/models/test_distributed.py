@@ -352,7 +352,7 @@ def test_fsdp__trains_as_ddp_does(kind, opened, run_processes):
 
 
 @pytest.mark.slow
-def test_fsdp__autocast_works_and_half_parameters_do_not(opened, run_processes):
+def test_fsdp__autocast_and_half_parameters_keep_the_anchors_in_float32(opened, run_processes):
     model = opened('cls', dict(momentum=0.5))
     cases = [
         dict(model=model),
@@ -362,13 +362,15 @@ def test_fsdp__autocast_works_and_half_parameters_do_not(opened, run_processes):
         dict(model=dict(kind='cls', sar=False), head_is_unit=True),
     ]
     results = run_processes(2, sharded_steps, cases=cases)
-    for (expected, _), (found, anchors), half_error, *unit_errors in results:
-        assert anchors.dtype == torch.float32
-        assert torch.equal(anchors, results[0][1][1])
-        for losses, float_losses in zip(found, expected):
-            assert gate_of(losses) == 1
-            torch.testing.assert_close(losses, float_losses, rtol=1e-2, atol=1e-3)
-        assert 'dtype' in half_error
+    for (expected, _), *low, first_error, second_error in results:
+        unit_errors = [first_error, second_error]
+        for index, (found, anchors) in enumerate(low, 1):
+            assert anchors.dtype == torch.float32
+            assert torch.equal(anchors, results[0][index][1])
+            for losses, float_losses in zip(found, expected):
+                assert gate_of(losses) == 1
+                found_losses = {name: value.float() for name, value in losses.items()}
+                torch.testing.assert_close(found_losses, float_losses, rtol=(1e-2, 5e-2)[index - 1], atol=5e-3)
         assert all(isinstance(error, str) for error in unit_errors)  # without SAR, too
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ...checks import check, check_config
 from ...registry import MODELS
 
-Recorded = Tuple[Tensor, bool, int]  # a feature, whether gradients were recorded then, and its version
+Recorded = Tuple[Tensor, bool]  # a feature, and whether gradients were recorded then
 OWN_LOSSES = ('loss_anchor', 'loss_pull', 'loss_separation')
 
 
@@ -131,33 +131,34 @@ class HeadAdapter:
                 self._modules['anchor_head'] = anchor_head
 
     @contextmanager
-    def recording(self) -> Iterator[List[Recorded]]:
-        """Keep the features given to ``record`` while the context lasts, and not longer: they hold a graph."""
+    def recording(self, labels: Optional[Callable[[], Tensor]] = None) -> Iterator[List[Recorded]]:
+        """Keep the features given to ``record`` while the context lasts, and not longer: they hold a graph.
+
+        Args:
+            labels: Returns the labels of the batch, for an error that one of them causes.
+        """
         self._features = features = []
         try:
             yield features
+        except IndexError as error:
+            if labels is not None:
+                self.explain_label(error, labels())
+            raise
         finally:
             self._features = None
 
-    @contextmanager
-    def explaining_labels(self, labels: Callable[[], Tensor]) -> Iterator[None]:
-        """Say which label is no class where an IndexError, all that PyTorch says on a CPU, comes from one.
+    def explain_label(self, error: IndexError, labels: Tensor) -> None:
+        """Raise an IndexError that names the label which an IndexError, all that PyTorch says on a CPU, comes from.
 
-        Args:
-            labels: Returns the labels of the batch.
+        Return where all labels are classes.
         """
-        try:
-            yield
-        except IndexError as error:
-            found = labels()
-            num_classes = len(next(part for name, part in self.anchor_head.named_buffers() if 'semantic' in name))
-            is_wrong = (found < 0) | (found >= num_classes)
-            if self.anchor_ignore_index is not None:
-                is_wrong &= found != self.anchor_ignore_index
-            if not is_wrong.any():
-                raise
+        num_classes = len(next(part for name, part in self.anchor_head.named_buffers() if 'semantic' in name))
+        is_wrong = (labels < 0) | (labels >= num_classes)
+        if self.anchor_ignore_index is not None:
+            is_wrong &= labels != self.anchor_ignore_index
+        if is_wrong.any():
             raise IndexError(
-                f'{error}: the label {found[is_wrong][0].item()} is no class of {type(self).__name__}, which has '
+                f'{error}: the label {labels[is_wrong][0].item()} is no class of {type(self).__name__}, which has '
                 f'{num_classes}: check num_classes, reduce_zero_label and ignore_index; CheckedLoading in the pipeline '
                 'names the file'
             ) from error
@@ -165,7 +166,7 @@ class HeadAdapter:
     def record(self, feature: Tensor) -> None:
         """Note the input of the task classifier, if in ``recording()``."""
         if self._features is not None:
-            self._features.append((feature, torch.is_grad_enabled(), feature._version))
+            self._features.append((feature, torch.is_grad_enabled()))
 
     def record_input(self, layer: nn.Module, inputs: tuple) -> None:
         """Record what a layer is given; a forward pre-hook. A method, not a closure, lives through ``deepcopy``."""
@@ -192,18 +193,16 @@ class HeadAdapter:
                 'put SAR in front of the type of that head instead'
             )
         expected = [each.semantic_anchors.shape[1] for each in anchor_heads]
-        if [feature.shape[1] for feature, *_ in features] != expected:
-            seen = ', '.join(str(tuple(feature.shape)) for feature, *_ in features) or 'none'
+        if [feature.shape[1] for feature, _ in features] != expected:
+            seen = ', '.join(str(tuple(feature.shape)) for feature, _ in features) or 'none'
             channels = ' and '.join(f'one of {each} channels' for each in expected)
             raise RuntimeError(
                 f'{name} should see a feature per step, {channels}, the input of its classifier `{self.classifier}`, '
                 f'but saw {seen}: write a HeadAdapter for this head, and pass it to with_semantic_anchors()'
             )
-        if torch.is_grad_enabled() and not all(with_grad for _, with_grad, _ in features):
+        if torch.is_grad_enabled() and not all(with_grad for _, with_grad in features):
             raise RuntimeError(
                 f'{name} sees its features without gradients: activation checkpointing with use_reentrant=True runs '
                 'the head twice; leave the head out of it, or use the kind that is not reentrant'
             )
-        if any(feature._version != version for feature, _, version in features):
-            raise RuntimeError(f'{name} changes its features in place after its classifier: use operators that do not')
-        return [feature for feature, *_ in features]
+        return [feature for feature, _ in features]

@@ -51,7 +51,7 @@ class ClsHeadAdapter(HeadAdapter):
         return self.classifier_layer(anchors)
 
     def loss(self, feats, data_samples: List, **kwargs) -> Dict[str, Tensor]:
-        with self.recording() as features, self.explaining_labels(lambda: labels_of(data_samples)):
+        with self.recording(lambda: labels_of(data_samples)) as features:
             losses = super().loss(feats, data_samples, **kwargs)
         target, weight = self.anchor_target(data_samples), anchor_weight(data_samples)
         return self.add_losses(losses, self.anchor_losses(features, target, weight))
@@ -258,7 +258,7 @@ class MultiTaskHeadAdapter:
             # there in every step.
             if isinstance(head, HeadAdapter) and not any(task in sample for sample in data_samples):
                 anchors = [m.semantic_anchors for m in head.anchor_head.modules() if isinstance(m, SemanticAnchorHead)]
-                features = [(each.new_zeros(0, each.shape[1]), True, 0) for each in anchors]
+                features = [(each.new_zeros(0, each.shape[1]), True) for each in anchors]
                 idle = head.anchor_losses(features, anchors[0].new_zeros(0, dtype=torch.long))
                 losses.update({f'{task}_{name}': value for name, value in idle.items()})
         return losses

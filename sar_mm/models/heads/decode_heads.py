@@ -47,8 +47,11 @@ class DecodeHeadAdapter(HeadAdapter):
             return super().loss(*args, **kwargs)
 
     def loss_by_feat(self, seg_logits, batch_data_samples: List) -> Dict[str, Tensor]:
-        with self.explaining_labels(lambda: self.labels_of(batch_data_samples)):
+        try:
             losses = super().loss_by_feat(seg_logits, batch_data_samples)
+        except IndexError as error:
+            self.explain_label(error, self.labels_of(batch_data_samples))
+            raise
         return self.add_losses(losses, self.anchor_losses(self._features, self.labels_of(batch_data_samples)[:, 0]))
 
     def labels_of(self, batch_data_samples: List) -> Tensor:
@@ -81,8 +84,11 @@ class PointHeadAdapter(DecodeHeadAdapter):
         return classify_maps(self.classifier_layer, anchors[:, :, None])
 
     def loss_by_feat(self, point_logits: Tensor, points: Tensor, batch_data_samples: List) -> Dict[str, Tensor]:
-        with self.explaining_labels(lambda: self.labels_of(batch_data_samples)):
+        try:
             losses = super(DecodeHeadAdapter, self).loss_by_feat(point_logits, points, batch_data_samples)
+        except IndexError as error:
+            self.explain_label(error, self.labels_of(batch_data_samples))
+            raise
         labels = self.labels_of(batch_data_samples).float()
         labels = point_head.point_sample(labels, points, mode='nearest', align_corners=self.align_corners)
         return self.add_losses(losses, self.anchor_losses(self._features, labels[:, 0].long()))
