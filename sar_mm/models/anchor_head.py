@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from ..checks import check_config, check_flag, check_ignore_index, check_integer, check_probability, check_seed
 from ..ops import anchor_scores, nearest_labels, pairwise_cosine
 from ..registry import ANCHORS, MODELS
+from .float32_buffers import Float32Buffers
 from .projector import AnchorProjector
 
 _Pulled = Tuple[Tensor, Tensor, Optional[Tensor]]  # features, targets and weights
 
 
 @MODELS.register_module()
-class SemanticAnchorHead(nn.Module):
+class SemanticAnchorHead(Float32Buffers):
     """Semantic anchors of one task classifier: embeds, classifies and averages them, and pulls features to them.
 
     ``type='SAR<Head>'`` builds one inside the head with the settings of the paper; ``anchor_head=dict(...)`` there
@@ -221,15 +222,6 @@ class SemanticAnchorHead(nn.Module):
             if get_world_size() > 1:  # DDP knows the parameters by the sizes that they were built with
                 return
         self.missing_file = None
-
-    def _apply(self, fn: Callable, *args, **kwargs) -> 'SemanticAnchorHead':
-        """Keep the buffers float32 where the model's dtype changes: in half precision, steps of 0.001 round to none."""
-        before = dict(self.named_buffers(recurse=False))
-        super()._apply(fn, *args, **kwargs)
-        for name, buffer in self.named_buffers(recurse=False):
-            if buffer.dtype != torch.float32:
-                setattr(self, name, before[name].to(buffer.device))
-        return self
 
     def extra_repr(self) -> str:
         num_classes, channels = self.semantic_anchors.shape

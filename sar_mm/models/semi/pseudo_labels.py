@@ -1,6 +1,6 @@
 """Which of a teacher's predictions become labels."""
 
-from typing import Any, Callable, Dict, Optional, Tuple, Union
+from typing import Any, Dict, Optional, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ...checks import check, check_choice, check_probability
 from ...registry import MODELS
+from ..float32_buffers import Float32Buffers
 
 TARGETS = ('uniform', 'labelled')
 
@@ -32,19 +33,8 @@ class FixedThreshold(nn.Module):
         return probability.new_tensor(self.value)
 
 
-class Averages(nn.Module):
-    """A module whose buffers are only right together: loaded all, or, for another number of classes, none.
-
-    They are float32 whatever the dtype of the model is: in half precision, steps of 0.001 round to none.
-    """
-
-    def _apply(self, fn: Callable, *args, **kwargs) -> 'Averages':
-        before = dict(self.named_buffers(recurse=False))
-        super()._apply(fn, *args, **kwargs)
-        for name, buffer in self.named_buffers(recurse=False):
-            if buffer.dtype != torch.float32:
-                setattr(self, name, before[name].to(buffer.device))
-        return self
+class Averages(Float32Buffers):
+    """A module whose buffers are only right together: loaded all, or, for another number of classes, none."""
 
     def _load_from_state_dict(self, state_dict: Dict[str, Any], prefix: str, *args) -> None:
         own = {prefix + name: buffer for name, buffer in self.named_buffers(recurse=False)}
@@ -53,8 +43,8 @@ class Averages(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def initial(self, name: str, buffer: Tensor) -> Tensor:
-        """Return what a buffer starts with."""
-        raise NotImplementedError
+        """Return what a buffer starts with; every subclass says it."""
+        raise NotImplementedError(f'{type(self).__name__} does not say what its buffers start with')
 
 
 @MODELS.register_module()
