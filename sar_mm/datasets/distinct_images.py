@@ -9,8 +9,7 @@ from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from torch.utils.data import Subset
 
 from .class_counts import class_counts, count_classes, image_labels
-from .labelled_subset import LabelledSubset
-from .long_tailed import LongTailedDataset
+from .views import DatasetView
 
 
 def distinct_class_counts(dataset: Any) -> List[int]:
@@ -59,7 +58,7 @@ def _sources(dataset: Any) -> List[Tuple[Any, int]]:
         indices = [index % len(inner) for index in indices]
     elif isinstance(dataset, ClassBalancedDataset):
         indices = dataset.repeat_indices
-    elif isinstance(dataset, (LongTailedDataset, LabelledSubset)):
+    elif isinstance(dataset, DatasetView):
         indices = dataset._indices.tolist()
     elif isinstance(dataset, Subset):
         indices = dataset.indices

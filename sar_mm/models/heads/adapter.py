@@ -152,7 +152,7 @@ class HeadAdapter:
 
         Return where all labels are classes.
         """
-        num_classes = len(next(part for name, part in self.anchor_head.named_buffers() if 'semantic' in name))
+        num_classes = next(len(part.anchors) for part in self.anchor_head.modules() if hasattr(part, 'anchors'))
         is_wrong = (labels < 0) | (labels >= num_classes)
         if self.anchor_ignore_index is not None:
             is_wrong &= labels != self.anchor_ignore_index
