@@ -4,7 +4,9 @@
 """
 
 import sys
+import time
 from copy import deepcopy
+from statistics import median
 
 import pytest
 import torch
@@ -122,11 +124,16 @@ def train_both(steps):
     student = deepcopy(model.student)
     optimizers = sgd(student), sgd(model)
     generator = torch.Generator().manual_seed(0)
-    history = [[], []]
+    history, seconds = [[], []], [[], []]
     for _ in range(steps):
         batch = digits.batch(generator)
-        history[0].append(published_step(student, optimizers[0], batch))
-        history[1].append(own_step(model, optimizers[1], batch))
+        for index, (step, trained) in enumerate(((published_step, student), (own_step, model))):
+            start = time.process_time()
+            history[index].append(step(trained, optimizers[index], batch))
+            seconds[index].append(time.process_time() - start)
+    print(
+        'CPU ms of a step, median: published {:.1f}, SemiClassifier {:.1f}'.format(*(1e3 * median(s) for s in seconds))
+    )
     return torch.tensor(history), [accuracy(student, digits), accuracy(model.student, digits)], (student, model)
 
 
