@@ -4,6 +4,7 @@ from .distinct_images import distinct_class_counts, distinct_images
 from .labelled_images import draw_covering, draw_fraction, draw_per_class, read_indices
 from .labelled_subset import LabelledSubset
 from .long_tailed import LongTailedDataset, long_tailed_counts
+from .noisy_labels import NoisyLabels
 from .samplers import ClassPowerSampler, LabelledUnlabelledSampler
 from .semi_supervised import SemiSupervisedDataset
 from .transforms import MultiBranch
@@ -15,6 +16,7 @@ __all__ = [
     'LabelledUnlabelledSampler',
     'LongTailedDataset',
     'MultiBranch',
+    'NoisyLabels',
     'SemiSupervisedDataset',
     'class_counts',
     'distinct_class_counts',

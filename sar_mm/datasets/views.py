@@ -11,6 +11,7 @@ class DatasetView:
     """Shows some images of a data set. Where the pipeline returns None for one, the next one that it shows is given.
 
     A subclass sets ``dataset``, ``_fully_initialized`` and, in ``full_init``, ``_indices`` into the data set, (N,).
+    One that changes annotations overrides ``get_data_info`` and ``prepare_data``.
 
     Raises:
         RuntimeError: On use, the pipeline returns None for every image.
@@ -25,6 +26,11 @@ class DatasetView:
         return self.dataset.get_data_info(int(self._indices[idx]))
 
     @force_full_init
+    def prepare_data(self, idx: int) -> Optional[Any]:
+        """Return what the pipeline makes of an image, None where it returns None."""
+        return prepare_image(self.dataset, int(self._indices[idx]))
+
+    @force_full_init
     def __len__(self) -> int:
         return len(self._indices)
 
@@ -32,8 +38,8 @@ class DatasetView:
     def __getitem__(self, idx: int) -> Any:
         first = range(len(self))[idx]  # an IndexError where there is no such image
         for step in range(len(self)):
-            # Not `self`, whose __getitem__ a subclass may override with one that calls this one.
-            data = prepare_image(self.dataset, int(self._indices[(first + step) % len(self)]))
+            # Not `self[...]`: a subclass may override __getitem__ with one that calls this one.
+            data = self.prepare_data((first + step) % len(self))
             if data is not None:
                 return data
         raise RuntimeError(f'the pipeline returned None for each of the {len(self)} images of {type(self).__name__}')
@@ -59,7 +65,7 @@ def prepare_image(dataset: Any, index: int) -> Optional[Any]:
         return isinstance(dataset, base) and type(dataset).__getitem__ is base.__getitem__
 
     if has_method_of(DatasetView):
-        return prepare_image(dataset.dataset, int(dataset._indices[index]))
+        return dataset.prepare_data(index)
     if has_method_of(ConcatDataset):
         part = bisect_right(dataset.cumulative_sizes, index)
         return prepare_image(dataset.datasets[part], index - (dataset.cumulative_sizes[part - 1] if part else 0))

@@ -70,7 +70,7 @@ FACTORS = dict(
     metric=('stock', 'classes', 'groups', 'geometry'),
     validation=('one', 'both'),  # both: student and teacher
     loop=('epochs', 'iterations'),
-    data=('plain', 'repeated', 'joined', 'class-balanced', 'long-tailed', 'subset'),
+    data=('plain', 'repeated', 'joined', 'class-balanced', 'long-tailed', 'noisy', 'subset'),
     sampler=tuple(SAMPLERS),
     weights=('same', 'classes', 'channels', 'anchors', 'gate', 'stock'),  # in what those of load_from are other ones
     processes=('1', '2'),
@@ -104,6 +104,8 @@ RULES = [
     Rule(dict(head=SEGMENTATION, data=('long-tailed',)), 'labels of pixels', 'has no labels of images'),
     Rule(dict(head=SEGMENTATION, data=('class-balanced',)), 'labels of pixels'),
     Rule(dict(head=('multi-label',), data=('long-tailed',)), 'several labels', 'of one label per image'),
+    Rule(dict(head=SEGMENTATION, data=('noisy',)), 'labels of pixels', 'has no labels of images'),
+    Rule(dict(head=('multi-label',), data=('noisy',)), 'several labels', 'of one label per image'),
     Rule(dict(head=('multi-label',), metric=('groups', 'geometry')), 'several labels', 'takes one label per sample'),
     # Weights of another run.
     Rule(dict(head=('binary',), weights=('classes',)), 'two classes, always'),

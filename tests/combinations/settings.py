@@ -176,6 +176,7 @@ class Setting:
             'joined': lambda: dict(type='ConcatDataset', datasets=[dataset, dict(dataset, first=100)]),
             'class-balanced': lambda: dict(type='ClassBalancedDataset', oversample_thr=0.5, dataset=dataset),
             'long-tailed': lambda: dict(type='LongTailedDataset', imbalance_factor=2, dataset=dict(dataset, count=12)),
+            'noisy': lambda: dict(type='NoisyLabels', rate=0.5, dataset=dataset),
             'subset': lambda: self.part(dataset, 'labelled'),
         }
         return wrappers[self.row['data']]()
