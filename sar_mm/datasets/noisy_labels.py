@@ -175,8 +175,8 @@ def _images_of(dataset: Any) -> BaseDataset:
         dataset = dataset.dataset
     is_plain = reads_as(BaseDataset)
     valid = (
-        "mmengine's BaseDataset, __getitem__ and prepare_data as it has them, or a LongTailedDataset or LabelledSubset of "
-        'one: the label is changed in front of its pipeline (of wrappers such as RepeatDataset, ConcatDataset and '
+        "mmengine's BaseDataset, __getitem__ and prepare_data as it has them, or a LongTailedDataset or LabelledSubset "
+        'of one: the label is changed in front of its pipeline (of wrappers such as RepeatDataset, ConcatDataset and '
         'ClassBalancedDataset, put NoisyLabels inside)'
     )
     check(is_plain, 'dataset', type(dataset).__name__, valid)
