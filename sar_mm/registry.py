@@ -40,7 +40,9 @@ def build_anchors(cfg: dict, registry: Registry) -> Callable:
     return anchors(**options)
 
 
-MODELS = PluginRegistry('model', parent=MMENGINE_MODELS, scope='sar_mm', locations=['sar_mm.models'])
+MODELS = PluginRegistry(
+    'model', parent=MMENGINE_MODELS, scope='sar_mm', locations=['sar_mm.models', 'sar_mm.baselines']
+)
 DATASETS = PluginRegistry('dataset', parent=MMENGINE_DATASETS, scope='sar_mm', locations=['sar_mm.datasets'])
 DATA_SAMPLERS = PluginRegistry(
     'data sampler', parent=MMENGINE_DATA_SAMPLERS, scope='sar_mm', locations=['sar_mm.datasets']

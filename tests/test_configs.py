@@ -63,7 +63,9 @@ def test_config__anchors_are_where_the_name_says(path):
     is_sar = path.name.startswith('sar_')
     assert any(kind.startswith('SAR') for kind in head_types(cfg.model)) == is_sar
     # The stock models of these use our losses, data sets and the like.
-    of_ours = path.parents[1].name in ('long_tailed', 'semi_supervised') or path.stem.endswith('digits-40')
+    of_ours = path.parents[1].name in ('long_tailed', 'noisy_labels', 'semi_supervised') or path.stem.endswith(
+        'digits-40'
+    )
     assert ('sar_mm' in cfg.get('custom_imports', dict(imports=[]))['imports']) == (is_sar or of_ours)
 
 

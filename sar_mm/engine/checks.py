@@ -206,6 +206,10 @@ def _losses(head: Head) -> Iterator[Tuple[str, nn.Module]]:
             yield from ((f'{head.place}.{name}.{index}', each) for index, each in enumerate(loss))
         elif loss is not None:
             yield f'{head.place}.{name}', loss
+    anchor_head = getattr(head.module, 'anchor_head', None)
+    for part in anchor_head.children() if isinstance(anchor_head, nn.ModuleDict) else (anchor_head,):
+        if hasattr(part, 'loss_module'):
+            yield f'{head.place}.anchor_head.loss', part.loss_module
 
 
 def check_losses(heads: List[Head], hooks: List[Hook]) -> None:

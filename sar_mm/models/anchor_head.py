@@ -1,22 +1,19 @@
 import warnings
-from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Optional
 
 import torch
 from mmengine.dist import get_world_size
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..checks import check_config, check_flag, check_ignore_index, check_integer, check_probability, check_seed
-from ..ops import anchor_scores, nearest_labels, pairwise_cosine
+from ..checks import check_config, check_flag, check_probability, check_seed
+from ..ops import anchor_scores, pairwise_cosine
 from ..registry import ANCHORS, MODELS
-from .float32_buffers import Float32Buffers
+from .feature_head import FeatureHead
 from .projector import AnchorProjector
-
-_Pulled = Tuple[Tensor, Tensor, Optional[Tensor]]  # features, targets and weights
 
 
 @MODELS.register_module()
-class SemanticAnchorHead(Float32Buffers):
+class SemanticAnchorHead(FeatureHead):
     """Semantic anchors of one task classifier: embeds, classifies and averages them, and pulls features to them.
 
     ``type='SAR<Head>'`` builds one inside the head with the settings of the paper; ``anchor_head=dict(...)`` there
@@ -63,20 +60,16 @@ class SemanticAnchorHead(Float32Buffers):
         ignore_index: Optional[int] = 255,
         seed: int = 1,
     ) -> None:
-        super().__init__()
-        check_integer('num_classes', num_classes, minimum=2)
-        check_integer('channels', channels, minimum=1)
+        super().__init__(num_classes, channels, ignore_index)
         check_probability('momentum', momentum, ends=True)
         check_probability('gate', gate, ends=False)
         check_flag('gate_per_class', gate_per_class)
-        check_ignore_index(ignore_index)
         check_seed(seed)
         check_config('anchors', anchors, "dict(type='GaussianAnchors')")
         check_config('loss', loss, 'dict(pull_weight=0.1)')
         self.momentum = momentum
         self.gate = gate
         self.gate_per_class = gate_per_class
-        self.ignore_index = ignore_index
         self.loss_module = MODELS.build({'type': 'SARLoss', **loss})
         self.anchors_config = {'type': 'GaussianAnchors', **anchors}
         self.missing_file: Optional[str] = None  # says what is missing
@@ -89,71 +82,46 @@ class SemanticAnchorHead(Float32Buffers):
             predefined, self.missing_file = torch.zeros(num_classes, channels, dtype=torch.float32), str(error)
         self.register_buffer('anchors', predefined)
         self.projector = AnchorProjector(predefined.shape[1], channels, seed)
-        self._first_pass: Optional[List[_Pulled]] = None
         float32 = dict(dtype=torch.float32, device='cpu')
         self.register_buffer('semantic_anchors', torch.zeros(num_classes, channels, **float32))
         self.register_buffer('initialized', torch.zeros(num_classes, **float32))
 
-    def loss(
-        self,
-        feature: Tensor,
-        target: Tensor,
-        classify: Callable[[Tensor], Tensor],
-        weight: Optional[Tensor] = None,
-    ) -> Dict[str, Tensor]:
-        """Advance the anchors by one training step and return its losses.
-
-        In evaluation mode, or without gradients, the losses are those of the same step, but no buffer changes.
-
-        Args:
-            feature: (N, C), (N, C, P) or (N, C, H, W), the task classifier's input before its dropout, of any floating
-                dtype.
-            target: Class indices (N,), (N, P), or (N, h, w) of any size, or class probabilities (N, K) of (N, C)
-                features.
-            classify: The task classifier without dropout, (K, C) -> logits (K, K).
-            weight: Weights of the features in the pull, of the shape of class indices for them. None: all are 1.
+    def loss(self, *args, **kwargs) -> Dict[str, Tensor]:
+        """Advance the anchors by one training step and return its losses; see :meth:`FeatureHead.loss`.
 
         Returns:
             ``loss_anchor``, ``loss_pull`` and, if it has a weight, ``loss_separation``; and for the log ``anchor_acc``
             (share of anchors classified right), ``anchor_conf`` (the smallest probability that an anchor has for its
             class), ``anchor_gate`` (1.0 where the gate is open; of gates per class, the share that is), ``anchor_cos``
-            and ``anchor_cos_mean`` (largest and mean pairwise cosine of the semantic anchors). Nothing for the first
-            of :func:`two_passes`.
+            and ``anchor_cos_mean`` (largest and mean pairwise cosine of the semantic anchors).
 
         Raises:
             FileNotFoundError: The predefined anchors are those of a file that is not there, and no checkpoint had them.
         """
         if self.missing_file is not None:
             raise FileNotFoundError(self.missing_file)
-        if self._first_pass is not None:
-            if not self._first_pass:
-                self._first_pass.append((feature, target, weight))
-                return {}
-            feature, target, weight = _join(self._first_pass.pop(), (feature, target, weight))
-        with torch.autocast(feature.device.type, enabled=False):
-            embedded = self.projector(self.anchors)
-            logits = classify(embedded).float()
-            right, probability = anchor_scores(logits.detach())
-            is_open = right & (probability > self.gate)
-            if not self.gate_per_class:
-                is_open = is_open.all()
-            # A loss that is computed for validation changes nothing.
-            keep = self.training and torch.is_grad_enabled()
-            semantic_anchors = self._average(embedded.detach(), is_open, keep)
-            if feature.dim() == 4 and target.dim() == 3:
-                target = nearest_labels(target, feature.shape[2:])
-            gate = is_open.float()
-            losses = self.loss_module(
-                logits, embedded, feature, target, semantic_anchors, gate, self.ignore_index, weight
-            )
-            cosine, mean_cosine = pairwise_cosine(semantic_anchors)
-            losses.update(
-                anchor_acc=right.float().mean(),
-                anchor_conf=probability.min(),
-                anchor_gate=gate.mean(),
-                anchor_cos=cosine,
-                anchor_cos_mean=mean_cosine,
-            )
+        return super().loss(*args, **kwargs)
+
+    def step(
+        self, feature: Tensor, target: Tensor, classify: Callable[[Tensor], Tensor], weight: Optional[Tensor]
+    ) -> Dict[str, Tensor]:
+        embedded = self.projector(self.anchors)
+        logits = classify(embedded).float()
+        right, probability = anchor_scores(logits.detach())
+        is_open = right & (probability > self.gate)
+        if not self.gate_per_class:
+            is_open = is_open.all()
+        semantic_anchors = self._average(embedded.detach(), is_open, self.keeps_state)
+        gate = is_open.float()
+        losses = self.loss_module(logits, embedded, feature, target, semantic_anchors, gate, self.ignore_index, weight)
+        cosine, mean_cosine = pairwise_cosine(semantic_anchors)
+        losses.update(
+            anchor_acc=right.float().mean(),
+            anchor_conf=probability.min(),
+            anchor_gate=gate.mean(),
+            anchor_cos=cosine,
+            anchor_cos_mean=mean_cosine,
+        )
         return losses
 
     @torch.no_grad()
@@ -224,40 +192,11 @@ class SemanticAnchorHead(Float32Buffers):
         self.missing_file = None
 
     def extra_repr(self) -> str:
-        num_classes, channels = self.semantic_anchors.shape
         return (
-            f'num_classes={num_classes}, channels={channels}, dim={self.anchors.shape[1]}, '
+            f'num_classes={self.num_classes}, channels={self.channels}, dim={self.anchors.shape[1]}, '
             f'momentum={self.momentum}, gate={self.gate}, ignore_index={self.ignore_index}'
         )
 
 
 def _describe(anchors: Tensor) -> str:
     return f'{tuple(anchors.shape)} with a mean cosine of {pairwise_cosine(anchors)[1].item():.3f}'
-
-
-@contextmanager
-def two_passes(model: nn.Module) -> Iterator[None]:
-    """Make one step of the anchors of two forward passes: what the first one would pull waits for the second.
-
-    For a batch whose parts go through a model one after the other, so that anchors are classified and averaged once.
-    """
-    heads = [module for module in model.modules() if isinstance(module, SemanticAnchorHead)]
-    for head in heads:
-        head._first_pass = []
-    try:
-        yield
-    finally:
-        for head in heads:
-            head._first_pass = None
-
-
-def _join(first: _Pulled, second: _Pulled) -> _Pulled:
-    features, targets, weights = zip(first, second)
-    if any(weight is not None for weight in weights):
-        # Without a weight, all of them are 1: places of the feature, (N,), (N, P) or (N, H, W).
-        weights = [
-            feature.new_ones(len(feature), *feature.shape[2:]) if weight is None else weight
-            for feature, weight in zip(features, weights)
-        ]
-        return torch.cat(features), torch.cat(targets), torch.cat(weights)
-    return torch.cat(features), torch.cat(targets), None

@@ -17,6 +17,8 @@ SAR_LOSSES = {
     'separation': dict(separation_weight=1.0, separation_margin=-0.2),
     'sync-valid': dict(sync_valid=True),
     'off': dict(anchor_weight=0.0, pull_weight=0.0),
+    'cosine': dict(distance='cosine', pull_weight=1.0, confidence=None),
+    'adjusted': dict(type='LogitAdjustedSARLoss'),
 }
 ANCHORS = {
     'gaussian': dict(type='GaussianAnchors'),
@@ -25,6 +27,13 @@ ANCHORS = {
     'equiangular': dict(type='EquiangularAnchors', cosine=0.2),
     'separated': dict(type='SeparatedAnchors'),
     'file': dict(type='EmbeddingAnchors'),
+}
+BASELINES = {  # in place of the anchors
+    'none': '',
+    'prototypes': 'PrototypeHead',
+    'center-loss': 'CenterLossHead',
+    'contrast': 'SupervisedContrastiveHead',
+    'balanced-features': 'BalancedFeaturesHead',
 }
 SEMI_OPTIONS = {
     'semi': dict(threshold=0.3),
@@ -64,6 +73,7 @@ FACTORS = dict(
     loss=tuple(LOSSES),
     sar=tuple(SAR_LOSSES),
     anchors=tuple(ANCHORS),
+    baseline=tuple(BASELINES),
     gate=('all', 'per-class'),
     wrapper=('supervised', *SEMI),
     hook=tuple(HOOKS),
@@ -86,6 +96,12 @@ RULES = [
     Rule(dict(head=('binary',), loss=('ohem',)), "mmseg's sampler of hard pixels takes a softmax over classes"),
     Rule(dict(head=SEGMENTATION, loss=('focal',)), "mmseg's FocalLoss fails on CPUs where torch has no kernel of mmcv"),
     Rule(dict(hook=('drw',), loss=('focal',)), 'no class weights', 'no module of the model has a class_weight'),
+    # Baselines.
+    Rule(
+        dict(head=(*SEGMENTATION, 'multi-label', 'mixup'), baseline=('contrast', 'balanced-features')),
+        'one class per image',
+        'features \\(N, C\\) and class indices',
+    ),
     # Semi-supervised models.
     Rule(dict(wrapper=SEMI, head=('multi-label',)), 'pseudo-labels are one per image', 'gives one label to an image'),
     Rule(dict(wrapper=SEMI, head=('mixup',)), 'pseudo-labels belong to unmixed images', 'None in semi-supervised'),

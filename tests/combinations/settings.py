@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.dist import get_rank
 from parts import (
     ANCHORS,
+    BASELINES,
     COUNTED,
     HOOKS,
     LOSSES,
@@ -41,6 +42,7 @@ class Setting:
         self.is_segmentation = row['head'] in SEGMENTATION
         self.toolbox = 'mmseg' if self.is_segmentation else 'mmpretrain'
         self.is_semi = row['wrapper'] in SEMI
+        self.has_baseline = row['baseline'] != 'none'
         self.num_classes = 2 if row['head'] == 'binary' else 4 + (change == 'classes')
         self.width = 8 + 4 * (change == 'channels')
         self.by_class = (row['gate'] == 'per-class') != (change == 'gate')
@@ -72,6 +74,8 @@ class Setting:
     def head(self, kind: str, **options: Any) -> dict:
         settings = dict(gate=0.3, gate_per_class=self.by_class, momentum=0.9, anchors=self.anchors)
         settings.update(loss=SAR_LOSSES[self.row['sar']])
+        if self.has_baseline:
+            settings = dict(type=BASELINES[self.row['baseline']])
         return dict(type=f'SAR{kind}', num_classes=self.num_classes, anchor_head=settings, **options)
 
     def loss(self) -> dict:
@@ -215,7 +219,8 @@ class Setting:
         counts = dict(file=self.write_counts()) if self.is_segmentation else {}
         if self.row['hook'] == 'drw':
             hooks[0].update(by_epoch=self.row['loop'] == 'epochs', **counts)
-        if self.row['loss'] in COUNTED or self.row['metric'] == 'groups':
+        needs_counts = self.row['loss'] in COUNTED or self.row['sar'] == 'adjusted' and not self.has_baseline
+        if needs_counts or self.row['metric'] == 'groups':
             hooks.append(dict(type='ClassCountsHook', **counts))
         if self.row['metric'] == 'geometry':
             hooks.append(dict(type='FeatureTapHook'))

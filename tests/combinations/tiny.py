@@ -125,7 +125,7 @@ def state(head: nn.Module) -> tuple:
 def open_gates(model: nn.Module) -> None:
     """Set the classifiers such that each classifies its embedded anchors right."""
     for head in model.modules():
-        if not isinstance(head, HeadAdapter):
+        if not isinstance(head, HeadAdapter) or not isinstance(head.anchor_head, SemanticAnchorHead):
             continue
         embedded = deepcopy(head.anchor_head.projector).train()(head.anchor_head.anchors)
         classes = len(embedded)

@@ -8,7 +8,7 @@ from torch import nn
 
 import sar_mm  # noqa: F401
 from sar_mm.models import SemanticAnchorHead
-from sar_mm.models.anchor_head import two_passes
+from sar_mm.models.feature_head import two_passes
 from sar_mm.registry import MODELS
 
 KEYS = ['anchor_acc', 'anchor_conf', 'anchor_cos', 'anchor_cos_mean', 'anchor_gate', 'loss_anchor', 'loss_pull']

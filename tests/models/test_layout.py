@@ -39,21 +39,35 @@ def count_loss(name):
     return step
 
 
-def sar_loss():
-    loss = MODELS.build(dict(type='SARLoss', separation_weight=1.0))
-    yield loss
-    anchors, feature = torch.randn(K, 4), torch.randn(6, 4, requires_grad=True)
-    losses = loss(torch.randn(K, K), anchors, feature, torch.arange(6) % K, anchors, torch.ones(()))
-    sum(losses.values()).backward()
+def sar_loss(name):
+    def step():
+        loss = MODELS.build(dict(type=name, separation_weight=1.0))
+        yield loss
+        if hasattr(loss, 'set_class_counts'):
+            loss.set_class_counts(COUNTS)
+        anchors, feature = torch.randn(K, 4), torch.randn(6, 4, requires_grad=True)
+        losses = loss(torch.randn(K, K), anchors, feature, torch.arange(6) % K, anchors, torch.ones(()))
+        sum(losses.values()).backward()
+
+    return step
 
 
-def anchor_head():
-    head = MODELS.build(dict(type='SemanticAnchorHead', num_classes=K, channels=4))
+def feature_head(name):
+    def step():
+        head = MODELS.build(dict(type=name, num_classes=K, channels=4))
+        yield head
+        feature = torch.randn(6, 4, requires_grad=True)
+        losses = head.loss(feature, torch.arange(6) % K, nn.Linear(4, K))
+        sum(value for name, value in losses.items() if 'loss' in name).backward()
+
+    return step
+
+
+def fixed_classifier():
+    head = MODELS.build(dict(type='ETFClsHead', num_classes=K, in_channels=4))
     yield head
-    layer = nn.Linear(4, K)
     feature = torch.randn(6, 4, requires_grad=True)
-    losses = head.loss(feature, torch.arange(6) % K, layer)
-    (losses['loss_anchor'] + losses['loss_pull']).backward()
+    head.loss_module(head.fc(feature), torch.arange(6) % K).backward()
 
 
 def backbone(**options):
@@ -122,8 +136,15 @@ STEPS = dict(
     ClassBalancedLoss=count_loss('ClassBalancedLoss'),
     LDAMLoss=count_loss('LDAMLoss'),
     LogitAdjustedLoss=count_loss('LogitAdjustedLoss'),
-    SARLoss=sar_loss,
-    SemanticAnchorHead=anchor_head,
+    SARLoss=sar_loss('SARLoss'),
+    LogitAdjustedSARLoss=sar_loss('LogitAdjustedSARLoss'),
+    SemanticAnchorHead=feature_head('SemanticAnchorHead'),
+    PrototypeHead=feature_head('PrototypeHead'),
+    CenterLossHead=feature_head('CenterLossHead'),
+    SupervisedContrastiveHead=feature_head('SupervisedContrastiveHead'),
+    BalancedFeaturesHead=feature_head('BalancedFeaturesHead'),
+    ETFClsHead=fixed_classifier,
+    DotRegressionLoss=fixed_classifier,
     SemiClassifier=semi('cls', MODELS.build(dict(type='LDAMLoss'))),
     SemiSegmentor=semi('seg', MODELS.build(dict(type='LogitAdjustedLoss'))),
     CIFARResNet=backbone(type='CIFARResNet', depth=8),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ...checks import check, check_config
 from ...registry import MODELS
+from ..feature_head import FeatureHead
 
 Recorded = Tuple[Tensor, bool]  # a feature, and whether gradients were recorded then
 OWN_LOSSES = ('loss_anchor', 'loss_pull', 'loss_separation')
@@ -152,7 +153,7 @@ class HeadAdapter:
 
         Return where all labels are classes.
         """
-        num_classes = next(len(part.anchors) for part in self.anchor_head.modules() if hasattr(part, 'anchors'))
+        num_classes = next(part.num_classes for part in self.anchor_head.modules() if isinstance(part, FeatureHead))
         is_wrong = (labels < 0) | (labels >= num_classes)
         if self.anchor_ignore_index is not None:
             is_wrong &= labels != self.anchor_ignore_index
@@ -192,7 +193,7 @@ class HeadAdapter:
                 f'forward() and loss_by_feat() in `with head.recording():`; where {name} is a part of another head, '
                 'put SAR in front of the type of that head instead'
             )
-        expected = [each.semantic_anchors.shape[1] for each in anchor_heads]
+        expected = [each.channels for each in anchor_heads]
         if [feature.shape[1] for feature, _ in features] != expected:
             seen = ', '.join(str(tuple(feature.shape)) for feature, _ in features) or 'none'
             channels = ' and '.join(f'one of {each} channels' for each in expected)

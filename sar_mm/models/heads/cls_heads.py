@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ...checks import check
 from ...registry import MODELS
-from ..anchor_head import SemanticAnchorHead
+from ..feature_head import FeatureHead
 from .adapter import HeadAdapter, Recorded
 from .factory import RefusedHead, adapts, register_refusals, register_sar_heads, with_semantic_anchors
 from .normed_linear import NormedLinearClsHead  # noqa: F401
@@ -202,7 +202,7 @@ class MultiLabelAdapter(ClsHeadAdapter):
     def anchor_target(self, data_samples: List) -> Tensor:
         if 'gt_score' in data_samples[0]:
             return super().anchor_target(data_samples)
-        num_classes = len(self.anchor_head.semantic_anchors)
+        num_classes = self.anchor_head.num_classes
         return shares(torch.stack([label_to_onehot(sample.gt_label, num_classes) for sample in data_samples]))
 
 
@@ -257,9 +257,10 @@ class MultiTaskHeadAdapter:
             # Without a sample of the task its head was not run; its anchors are, so that all keys and parameters are
             # there in every step.
             if isinstance(head, HeadAdapter) and not any(task in sample for sample in data_samples):
-                anchors = [m.semantic_anchors for m in head.anchor_head.modules() if isinstance(m, SemanticAnchorHead)]
-                features = [(each.new_zeros(0, each.shape[1]), True) for each in anchors]
-                idle = head.anchor_losses(features, anchors[0].new_zeros(0, dtype=torch.long))
+                parts = [module for module in head.anchor_head.modules() if isinstance(module, FeatureHead)]
+                device = next(head.parameters()).device
+                features = [(torch.zeros(0, part.channels, device=device), True) for part in parts]
+                idle = head.anchor_losses(features, torch.zeros(0, dtype=torch.long, device=device))
                 losses.update({f'{task}_{name}': value for name, value in idle.items()})
         return losses
 

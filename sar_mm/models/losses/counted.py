@@ -9,7 +9,65 @@ from ...checks import are_weights, check, check_choice, check_class_counts, chec
 REDUCTIONS = ('mean', 'sum', 'none')
 
 
-class ClassCountLoss(nn.Module):
+class TakesClassCounts(nn.Module):
+    """A module that knows how often each class occurs in the training data.
+
+    Args:
+        class_counts: Images or pixels of every class, K of them. None: :class:`ClassCountsHook` brings them.
+
+    Raises:
+        ValueError: Counts that are negative, shares, all zero or not as many as the classes, no counts at the first
+            step.
+    """
+
+    def __init__(self, class_counts: Optional[Sequence[float]] = None) -> None:
+        super().__init__()
+        # No buffer: what a hook sets after the model is built would shift the pairs of buffers that a moving average
+        # of the model is made of, and a checkpoint would not be a stock one.
+        self.class_counts: Optional[Tensor] = None
+        self.has_own_counts = False
+        self.set_own_counts(class_counts)
+
+    def set_own_counts(self, class_counts: Optional[Sequence[float]]) -> None:
+        """Take the counts given in the config, unless None."""
+        if class_counts is not None:
+            self._keep(class_counts)
+            self.has_own_counts = True
+
+    def set_class_counts(self, class_counts: Sequence[float]) -> None:
+        """Take the counts of the training data; counts given in the config stay."""
+        if not self.has_own_counts:
+            self._keep(class_counts)
+
+    def _keep(self, class_counts: Sequence[float]) -> None:
+        counts = torch.tensor(check_class_counts('class_counts', class_counts), dtype=torch.float64)
+        # A class that never occurs would have an infinite margin, weight or adjustment.
+        self.class_counts = counts.clamp(min=1).float()
+
+    def counts_for(self, score: Tensor) -> Tensor:
+        """Return the counts, (K,), on the device of logits, (N, K, ...)."""
+        name = type(self).__name__
+        if self.class_counts is None:
+            raise ValueError(
+                f"{name} has no class counts: add dict(type='ClassCountsHook') to custom_hooks, which takes them from "
+                'the training data'
+            )
+        if len(self.class_counts) != score.shape[1]:
+            raise ValueError(
+                f'{name} has counts of {len(self.class_counts)} classes, but the head gives {score.shape[1]} logits'
+            )
+        return self._placed('class_counts', score.device)
+
+    def _placed(self, name: str, device: torch.device) -> Tensor:
+        """Return a tensor of this module on a device, and keep it there: the next step need not copy it."""
+        value = getattr(self, name)
+        if value.device != device:
+            value = value.to(device)
+            setattr(self, name, value)
+        return value
+
+
+class ClassCountLoss(TakesClassCounts):
     """Cross-entropy that knows how often each class occurs in the training data; what it does with it is up to others.
 
     It is called as the losses of both toolboxes are, and averages over all samples or pixels, ignored ones included, as
@@ -35,21 +93,15 @@ class ClassCountLoss(nn.Module):
         loss_weight: float = 1.0,
         loss_name: str = 'loss_ce',
     ) -> None:
-        super().__init__()
+        super().__init__(class_counts)
         check_weight('loss_weight', loss_weight)
         is_loss = isinstance(loss_name, str) and 'loss' in loss_name
         check(is_loss, 'loss_name', loss_name, 'a name with `loss` in it')
         self.loss_weight = loss_weight
         self.loss_name = loss_name
-        # Not buffers: what a hook sets after the model is built would shift the pairs of buffers that a moving average
-        # of the model is made of, and a checkpoint would not be a stock one.
-        self.class_counts: Optional[Tensor] = None
         self._class_weight: Optional[Tensor] = None
         self._given_weight: Optional[Sequence[float]] = None
         self.class_weight = class_weight
-        self.has_own_counts = class_counts is not None
-        if self.has_own_counts:
-            self._keep(class_counts)
 
     @property
     def class_weight(self) -> Optional[Tensor]:
@@ -63,16 +115,6 @@ class ClassCountLoss(nn.Module):
             check(ok, 'class_weight', value, 'None or a list of finite numbers of at least 0')
             self._given_weight = value
             self._class_weight = None if value is None else torch.as_tensor(value, dtype=torch.float32)
-
-    def set_class_counts(self, class_counts: Sequence[float]) -> None:
-        """Take the counts of the training data; counts given in the config stay."""
-        if not self.has_own_counts:
-            self._keep(class_counts)
-
-    def _keep(self, class_counts: Sequence[float]) -> None:
-        counts = torch.tensor(check_class_counts('class_counts', class_counts), dtype=torch.float64)
-        # A class that never occurs would have an infinite margin, weight or adjustment.
-        self.class_counts = counts.clamp(min=1).float()
 
     def forward(
         self,
@@ -96,7 +138,7 @@ class ClassCountLoss(nn.Module):
         """
         reduction = 'mean' if reduction_override is None else reduction_override
         check_choice('reduction_override', reduction, REDUCTIONS)
-        counts = self._counts_for(score)
+        counts = self.counts_for(score)
         is_soft = target.is_floating_point()
         if is_soft:
             target = target.float()
@@ -131,27 +173,6 @@ class ClassCountLoss(nn.Module):
             return None
         check(len(self._class_weight) == len(counts), 'class_weight', self._given_weight, f'{len(counts)} weights')
         return self._placed('_class_weight', counts.device)
-
-    def _counts_for(self, score: Tensor) -> Tensor:
-        name = type(self).__name__
-        if self.class_counts is None:
-            raise ValueError(
-                f"{name} has no class counts: add dict(type='ClassCountsHook') to custom_hooks, which takes them from "
-                'the training data'
-            )
-        if len(self.class_counts) != score.shape[1]:
-            raise ValueError(
-                f'{name} has counts of {len(self.class_counts)} classes, but the head gives {score.shape[1]} logits'
-            )
-        return self._placed('class_counts', score.device)
-
-    def _placed(self, name: str, device: torch.device) -> Tensor:
-        """Return a tensor of this loss on a device, and keep it there: the next step need not copy it."""
-        value = getattr(self, name)
-        if value.device != device:
-            value = value.to(device)
-            setattr(self, name, value)
-        return value
 
 
 def _mean_weight(class_weight: Tensor, target: Tensor, weight: Optional[Tensor], ignore_index: int) -> Tensor:

@@ -28,5 +28,10 @@ class LogitAdjustedLoss(ClassCountLoss):
         self.tau = tau
 
     def adjust(self, score: Tensor, target: Tensor, counts: Tensor) -> Tensor:
-        adjustment = self.tau * (counts / counts.sum()).log()
-        return score + adjustment.view(-1, *[1] * (score.dim() - 2))
+        return adjust_logits(score, counts, self.tau)
+
+
+def adjust_logits(score: Tensor, counts: Tensor, tau: float) -> Tensor:
+    """Return ``z_k + tau * log(n_k / sum n)`` of logits (N, K, ...) and the counts n, (K,)."""
+    adjustment = tau * (counts / counts.sum()).log()
+    return score + adjustment.view(-1, *[1] * (score.dim() - 2))

@@ -1,10 +1,16 @@
-from typing import Dict, Optional
+from typing import Dict, Optional, Sequence
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...checks import check, check_flag, check_probability, check_weight, is_number
+from ...checks import check, check_choice, check_flag, check_probability, check_weight, is_number
 from ...ops import anchor_cross_entropy, pull_loss, separation_loss
 from ...registry import MODELS
+from .counted import TakesClassCounts
+from .logit_adjusted import adjust_logits
+
+DISTANCES = ('euclidean', 'cosine')
 
 
 @MODELS.register_module()
@@ -14,7 +20,10 @@ class SARLoss(nn.Module):
     Args:
         anchor_weight: Weight of the anchor classification loss.
         pull_weight: Weight of the pull of the features to their anchors.
-        confidence: Anchors classified with a higher probability are left out of the anchor classification loss.
+        confidence: Anchors classified with a higher probability are left out of the anchor classification loss. None:
+            none is left out.
+        distance: Of a feature to its anchor: ``'euclidean'``, the squared distance per channel, or ``'cosine'``,
+            ``1 - cos``.
         class_balanced: Average the pull within each class first, then over the classes present.
         separation_weight: Weight of a penalty on pairs of embedded anchors that lie close to each other.
         separation_margin: The cosine from which on they do.
@@ -33,7 +42,8 @@ class SARLoss(nn.Module):
         self,
         anchor_weight: float = 1.0,
         pull_weight: float = 0.1,
-        confidence: float = 0.9,
+        confidence: Optional[float] = 0.9,
+        distance: str = 'euclidean',
         class_balanced: bool = False,
         separation_weight: float = 0.0,
         separation_margin: float = 0.0,
@@ -42,7 +52,9 @@ class SARLoss(nn.Module):
         super().__init__()
         check_weight('anchor_weight', anchor_weight)
         check_weight('pull_weight', pull_weight)
-        check_probability('confidence', confidence, ends=False)
+        if confidence is not None:
+            check_probability('confidence', confidence, ends=False)
+        check_choice('distance', distance, DISTANCES)
         self.anchor_weight = anchor_weight
         self.pull_weight = pull_weight
         check_weight('separation_weight', separation_weight)
@@ -51,6 +63,7 @@ class SARLoss(nn.Module):
         check_flag('class_balanced', class_balanced)
         check_flag('sync_valid', sync_valid)
         self.confidence = confidence
+        self.distance = distance
         self.class_balanced = class_balanced
         self.separation_weight = separation_weight
         self.separation_margin = separation_margin
@@ -79,21 +92,64 @@ class SARLoss(nn.Module):
             ignore_index: See :func:`sar_mm.ops.pull_loss`.
             weight: Weights of the features in the pull, see :func:`sar_mm.ops.pull_loss`.
         """
-        pull = pull_loss(
-            feature,
-            target,
-            semantic_anchors,
-            ignore_index,
-            gate=gate if gate.dim() else None,
-            class_balanced=self.class_balanced,
-            weight=weight,
-            sync_valid=self.sync_valid,
-        )
+        pull = self.pull(feature, target, semantic_anchors, ignore_index, gate if gate.dim() else None, weight)
         losses = dict(
-            loss_anchor=self.anchor_weight * anchor_cross_entropy(logits, self.confidence),
+            loss_anchor=self.anchor_weight * self.classify(logits),
             # Filled rather than multiplied: the pull of huge features is infinite, and 0 times that, NaN.
             loss_pull=self.pull_weight * (pull if gate.dim() else pull.masked_fill(gate == 0, 0.0)),
         )
         if self.separation_weight > 0:
             losses.update(loss_separation=self.separation_weight * separation_loss(embedded, self.separation_margin))
         return losses
+
+    def classify(self, logits: Tensor) -> Tensor:
+        """Return the anchor classification loss, a scalar, of logits (K, K)."""
+        return anchor_cross_entropy(logits, self.confidence)
+
+    def pull(
+        self,
+        feature: Tensor,
+        target: Tensor,
+        semantic_anchors: Tensor,
+        ignore_index: Optional[int],
+        gate: Optional[Tensor],
+        weight: Optional[Tensor],
+    ) -> Tensor:
+        """Return the mean distance of the features to the anchors of their classes, a scalar."""
+        scale = 1.0
+        if self.distance == 'cosine':  # ||a - b||^2 is 2 - 2 cos of unit vectors
+            feature = F.normalize(feature.float() if feature.dtype != torch.float64 else feature, dim=1)
+            semantic_anchors = F.normalize(semantic_anchors, dim=1)
+            scale = semantic_anchors.shape[1] / 2
+        options = dict(class_balanced=self.class_balanced, sync_valid=self.sync_valid)
+        return scale * pull_loss(feature, target, semantic_anchors, ignore_index, gate=gate, weight=weight, **options)
+
+
+@MODELS.register_module()
+class LogitAdjustedSARLoss(SARLoss, TakesClassCounts):
+    """SARLoss that classifies anchors as :class:`LogitAdjustedLoss` does features: by ``z_k + tau * log(n_k / sum n)``.
+
+    An anchor of a rare class has to be classified with a larger margin. The gate takes the logits as they are.
+
+    Args:
+        tau: Strength of the adjustment, at least 0.
+        class_counts: Images or pixels of every class, K of them. None: :class:`ClassCountsHook` brings them.
+        kwargs: See :class:`SARLoss`.
+
+    Raises:
+        ValueError: See :class:`SARLoss`; no counts at the first step, or not K.
+
+    Example::
+
+        anchor_head=dict(loss=dict(type='LogitAdjustedSARLoss'))
+        custom_hooks=[dict(type='ClassCountsHook')]
+    """
+
+    def __init__(self, tau: float = 1.0, class_counts: Optional[Sequence[float]] = None, **kwargs) -> None:
+        super().__init__(**kwargs)
+        check_weight('tau', tau)
+        self.tau = tau
+        self.set_own_counts(class_counts)
+
+    def classify(self, logits: Tensor) -> Tensor:
+        return super().classify(adjust_logits(logits, self.counts_for(logits), self.tau))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...checks import check_choice, check_config, check_flag, check_integer, check_weight
 from ...registry import MODELS
-from ..anchor_head import two_passes
+from ..feature_head import two_passes
 from .cutmix import Paste, paste
 from .data_preprocessor import SemiDataPreprocessor
 from .pseudo_labels import PseudoLabels

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..anchor_head import SemanticAnchorHead
+from ..feature_head import FeatureHead
 from ..losses.counted import ClassCountLoss
 
 
@@ -53,7 +53,7 @@ def loss_modules(model: nn.Module) -> Iterator[nn.Module]:
     """Return the modules that heads keep as ``loss...``: ``loss_decode``, ``loss_module`` and the like."""
     seen = set()
     for parent in model.modules():
-        if parent in seen or isinstance(parent, SemanticAnchorHead):
+        if parent in seen or isinstance(parent, FeatureHead):
             continue
         for name, child in parent.named_children():
             if name.startswith('loss'):

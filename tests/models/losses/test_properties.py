@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sar_mm.models.losses import SARLoss
 from sar_mm.ops import effective_number_weights
 from sar_mm.registry import MODELS
 
 IGNORED = 255
+SAR = ['LogitAdjustedSARLoss', 'SARLoss']
 always = settings(derandomize=True, deadline=None, max_examples=60, database=None)
 LOSSES = sorted(
     {
@@ -48,19 +48,24 @@ def batches(draw):
         other_target=targets(),
         weight=weight,
         class_counts=draw(st.lists(st.integers(1, 5000), min_size=num_classes, max_size=num_classes)),
-        class_weight=draw(st.none() | st.lists(st.floats(0, 9), min_size=num_classes, max_size=num_classes)),
+        class_weight=draw(
+            st.none() | st.lists(st.just(0.0) | st.floats(1e-3, 9), min_size=num_classes, max_size=num_classes)
+        ),
         avg_factor=draw(st.sampled_from([None, 1.0, 7.0])),
         class_balanced=draw(st.booleans()),
+        distance=draw(st.sampled_from(['euclidean', 'cosine'])),
     )
 
 
 def value_and_gradient(name, batch, score, target, weight):
     score = score.clone().requires_grad_()
-    if name == 'SARLoss':
+    if name in SAR:
         num_classes = score.shape[1]
         anchors = torch.randn(num_classes, num_classes, generator=torch.Generator().manual_seed(0))
         logits = 2 * anchors
-        loss = SARLoss(class_balanced=batch.class_balanced)
+        counts = {} if name == 'SARLoss' else dict(class_counts=batch.class_counts)
+        options = dict(class_balanced=batch.class_balanced, distance=batch.distance)
+        loss = MODELS.build(dict(type=name, **options, **counts))
         value = loss(logits, anchors, score, target, anchors, torch.ones(()), IGNORED, weight)['loss_pull']
     else:
         loss = MODELS.build(dict(type=name, class_counts=batch.class_counts, class_weight=batch.class_weight))
@@ -71,7 +76,7 @@ def value_and_gradient(name, batch, score, target, weight):
 
 
 def test_losses__all_are_here():
-    assert LOSSES == ['ClassBalancedLoss', 'LDAMLoss', 'LogitAdjustedLoss', 'SARLoss']
+    assert ['ClassBalancedLoss', 'LDAMLoss', 'LogitAdjustedLoss', *SAR] == LOSSES
 
 
 @pytest.mark.parametrize('name', LOSSES)
@@ -110,7 +115,7 @@ def test_losses__what_is_ignored_changes_nothing(name, batch):
     torch.testing.assert_close(found[1], gradient)
 
 
-@pytest.mark.parametrize('name', [name for name in LOSSES if name != 'SARLoss'])
+@pytest.mark.parametrize('name', [name for name in LOSSES if name not in SAR])
 @given(batch=batches())
 @always
 def test_losses__weigh_classes_by_the_weights_of_the_samples(name, batch):

@@ -96,3 +96,74 @@ def test_sar_loss__separation(weight, margin, expected):
 def test_sar_loss__wrong_margin(margin):
     with pytest.raises(ValueError, match=r'`separation_margin` to be a number in \[-1, 1\]'):
         SARLoss(separation_weight=1.0, separation_margin=margin)
+
+
+def test_sar_loss__without_a_confidence_no_anchor_is_left_out():
+    logits = torch.tensor([[9.0, 0.0], [0.0, 9.0]], requires_grad=True)
+    feature, target, anchors = torch.tensor(FEATURE), torch.tensor(TARGET), torch.tensor(ANCHORS)
+    arguments = (torch.tensor(EMBEDDED), feature, target, anchors, torch.tensor(1.0))
+    assert SARLoss()(logits, *arguments)['loss_anchor'].item() == 0
+    loss = SARLoss(confidence=None)(logits, *arguments)['loss_anchor']
+    assert loss.item() == pytest.approx(math.log1p(math.exp(-9)), rel=1e-3)
+    (grad,) = torch.autograd.grad(loss, logits)
+    assert grad[0, 0] < 0 < grad[0, 1]
+
+
+@pytest.mark.parametrize('class_balanced', [False, True])
+@pytest.mark.parametrize('shape', [(6, 3), (2, 3, 2, 2)])
+def test_sar_loss__cosine_distance_is_one_minus_the_cosine(shape, class_balanced):
+    generator = torch.Generator().manual_seed(0)
+    feature = torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+    target = torch.randint(2, (shape[0], *shape[2:]), generator=generator)
+    target.flatten()[0] = 255
+    anchors, logits = torch.randn(2, 3, generator=generator, dtype=torch.float64), torch.tensor(LOGITS)
+    loss = SARLoss(pull_weight=0.5, distance='cosine', class_balanced=class_balanced)
+    pull = loss(logits, torch.ones(2, 3), feature, target, anchors, torch.tensor(1.0), 255)['loss_pull']
+    by_class = {}
+    for row, label in zip(feature.movedim(1, -1).reshape(-1, 3), target.flatten().tolist()):
+        if label < 2:
+            cosine = row @ anchors[label] / row.norm() / anchors[label].norm()
+            by_class.setdefault(label, []).append(1 - cosine)
+    costs = [sum(each) / len(each) for each in by_class.values()] if class_balanced else sum(by_class.values(), [])
+    expected = 0.5 * sum(costs) / len(costs)
+    assert pull.item() == pytest.approx(expected.item(), rel=1e-6)
+    grads = [torch.autograd.grad(value, feature, retain_graph=True)[0] for value in (pull, expected)]
+    assert torch.allclose(*grads, atol=1e-6)
+
+
+def test_sar_loss__a_subclass_changes_the_distance():
+    class City(SARLoss):
+        def pull(self, feature, target, semantic_anchors, ignore_index, gate, weight):
+            return (feature - semantic_anchors[target]).abs().mean()
+
+    feature = torch.tensor(FEATURE[:2])
+    arguments = (torch.tensor(LOGITS), torch.tensor(EMBEDDED), feature, torch.tensor([0, 1]), torch.tensor(ANCHORS))
+    assert City()(*arguments, torch.tensor(1.0))['loss_pull'].item() == pytest.approx(0.1 * 9 / 4)
+
+
+def test_logit_adjusted_sar_loss__adds_the_log_of_the_shares():
+    counts, tau = [90, 10], 0.5
+    arguments = [torch.tensor(x) for x in (LOGITS, EMBEDDED, FEATURE, TARGET, ANCHORS)]
+    loss = MODELS.build(dict(type='LogitAdjustedSARLoss', tau=tau))
+    with pytest.raises(ValueError, match='LogitAdjustedSARLoss has no class counts: add dict'):
+        loss(*arguments, torch.tensor(1.0))
+    loss.set_class_counts(counts)
+    adjusted = arguments[0] + tau * torch.tensor([0.9, 0.1]).log()
+    plain = SARLoss()(adjusted, *arguments[1:], torch.tensor(1.0))
+    assert loss(*arguments, torch.tensor(1.0)) == plain
+    own = MODELS.build(dict(type='LogitAdjustedSARLoss', tau=tau, class_counts=counts))
+    own.set_class_counts([1, 1])
+    assert own(*arguments, torch.tensor(1.0)) == plain
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(distance='l1'), "`distance` to be one of \\('euclidean', 'cosine'\\), but got 'l1'"),
+        (dict(confidence=1.0), '`confidence` to be a number in'),
+        (dict(type='LogitAdjustedSARLoss', tau=-1), '`tau` to be a finite number of at least 0, but got -1'),
+    ],
+)
+def test_sar_loss__bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        MODELS.build({'type': 'SARLoss', **options})

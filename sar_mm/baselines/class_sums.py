@@ -1,0 +1,39 @@
+from typing import Optional, Tuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def class_sums(
+    feature: Tensor, target: Tensor, num_classes: int, ignore_index: Optional[int], weight: Optional[Tensor] = None
+) -> Tuple[Tensor, Tensor]:
+    """Return the sums of the features of each class over all processes, (K, C), and their weights, (K,), in float32.
+
+    Args:
+        feature: (N, C, ...).
+        target: Class indices (N, ...), of which ``ignore_index`` and those outside [0, K) count for none, or class
+            probabilities (N, K, ...), of which each share counts.
+        num_classes: K.
+        ignore_index: Label that is left out, or None.
+        weight: Weights (N, ...); None: all are 1.
+    """
+    rows = feature.detach().float().movedim(1, -1).flatten(0, -2)
+    share = one_hot(target, num_classes, ignore_index).movedim(1, -1).flatten(0, -2)
+    if weight is not None:
+        share = share * weight.flatten()[:, None]
+    sums = torch.cat([share.t() @ rows, share.sum(dim=0)[:, None]], dim=1)
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(sums)
+    return sums[:, :-1], sums[:, -1]
+
+
+def one_hot(target: Tensor, num_classes: int, ignore_index: Optional[int]) -> Tensor:
+    """Return class probabilities (N, K, ...) of class indices (N, ...), zeros where there is no class; float32."""
+    if target.is_floating_point():
+        return target.float()
+    target = target.long()
+    if ignore_index is not None:
+        target = target.masked_fill(target == ignore_index, -1)
+    classes = torch.arange(num_classes, device=target.device).view(-1, *[1] * (target.dim() - 1))
+    return (target.unsqueeze(1) == classes).float()
