@@ -2,22 +2,26 @@
 
     python tools/benchmarks/train_configs.py configs/long_tailed/fashion_mnist/*.py --seeds 0 1 2
 
-adds one line per run to ``<work-dir>/results.jsonl``: the scores on the test set, a hash of the config, the versions.
-The folder is ``work_dirs/long_tailed`` for configs in ``configs/long_tailed``, and so for every other task. Runs that
-are there are not repeated, and an interrupted one is resumed from its last checkpoint. In the end, or at once with
-``--table-only``, it prints a Markdown table with means and standard deviations; ``--page FILE --mark NAME`` writes it
-between ``<!-- NAME -->`` and ``<!-- end -->`` of a page. ``--variant NAME`` keeps runs with other ``--cfg-options``
-apart.
+adds one line per run to ``<work-dir>/results.jsonl``: the scores on the test set, those of the last validation, the
+logged losses over training, a hash of the config, the versions. The folder is ``work_dirs/long_tailed`` for configs in
+``configs/long_tailed``, and so for every other task. Runs that are there are not repeated, and an interrupted one is
+resumed from its last checkpoint. Several processes may share a folder: a run is locked while it is trained, and the
+others take the next one. In the end, or at once with ``--table-only``, it prints a Markdown table with means and
+standard deviations; ``--page FILE --mark NAME`` writes it between ``<!-- NAME -->`` and ``<!-- end -->`` of a page.
+``--variant NAME`` keeps runs with other ``--cfg-options`` apart.
 """
 
 import argparse
+import fcntl
 import hashlib
 import json
+import math
 import re
 import statistics
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from measure import made_with, write_page
@@ -30,45 +34,132 @@ from sar_mm.engine.run_tool import run_tool
 TOOLS = Path(__file__).resolve().parents[1]
 
 
-def read_results(file: Path) -> List[dict]:
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+class Run(NamedTuple):
+    """A training: a config, what is changed in it, and a seed."""
+
+    config: Path
+    seed: int
+    variant: Optional[str] = None
+    options: Tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple:
+        return self.config.stem, self.variant, self.seed
+
+    @property
+    def name(self) -> str:
+        return f'{self.config.stem}+{self.variant}' if self.variant else self.config.stem
+
+    def digest(self) -> str:
+        """Return a hash of what the config says, without the seed."""
+        said = [Config.fromfile(self.config).to_dict(), list(self.options) or None]
+        return hashlib.sha256(json.dumps(said, default=str, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def run(config: Path, seed: int, args: argparse.Namespace, label: str) -> dict:
+# ----- Results
+
+
+def read_results(file: Path) -> Dict[tuple, dict]:
+    """Return the results by config, variant and seed: a run that is there twice counts once."""
+    results = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return {(each['config'], each['variant'], each['seed']): each for each in reversed(results)}
+
+
+def add_result(file: Path, result: dict) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open('a') as out:
+        fcntl.flock(out, fcntl.LOCK_EX)
+        out.write(json.dumps(result) + '\n')
+
+
+def is_there(file: Path, run: Run) -> bool:
+    """Tell whether there is a result of this run; one of another version of the config ends the program."""
+    result = read_results(file).get(run.key)
+    if result is not None and result['digest'] != run.digest():
+        sys.exit(
+            f'error: the results of {run.name}, seed {run.seed}, are those of another version of the config or '
+            f'of other --cfg-options: remove them from {file}, choose another --variant or --work-dir'
+        )
+    return result is not None
+
+
+def read_log(work_dir: Path) -> Tuple[dict, dict]:
+    """Return the scores of the last validation, and the logged losses and the like: lists, with the steps they are of.
+
+    A resumed training has a log for each of its parts, of which the later one counts where two overlap.
+    """
+    validation, lines = {}, {}
+    for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for line in map(json.loads, file.read_text().splitlines()):
+            if 'lr' in line:
+                lines[line['step']] = line
+            else:
+                validation = {name: value for name, value in line.items() if name not in ('step', 'time', 'data_time')}
+    steps = sorted(lines)
+    names = [name for name in (lines[steps[-1]] if steps else ()) if re.match('loss|anchor_', name)]
+    curves = {name: [rounded(lines[step].get(name)) for step in steps] for name in names}
+    return validation, dict(step=steps, **curves)
+
+
+def rounded(value: Optional[float]) -> Optional[float]:
+    return None if value is None or not math.isfinite(value) else float(f'{value:.4g}')
+
+
+# ----- Training
+
+
+@contextmanager
+def locked(folder: Path, wait: bool) -> Iterator[bool]:
+    """Lock the folder of a run; give False where another process has it. The lock of a process that ends is gone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / 'lock').open('w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def train_missing(runs: Sequence[Run], root: Path, file: Path, wait: bool = True) -> None:
+    """Train what has no result: first what no other process trains, then, with ``wait``, what another one gave up."""
+    missing = [(f'[{number}/{len(runs)}]', run) for number, run in enumerate(runs, 1) if not is_there(file, run)]
+    elsewhere = []
+    for label, run in missing:
+        if not train_once(run, root, file, label, wait=False):
+            elsewhere.append((label, run))
+    for label, run in elsewhere if wait else ():
+        train_once(run, root, file, label, wait=True)
+
+
+def train_once(run: Run, root: Path, file: Path, label: str, wait: bool) -> bool:
+    """Train and test a config unless its result is there; return False where another process is at it."""
+    work_dir = root / run.name / f'seed{run.seed}'
+    with locked(work_dir, wait) as is_mine:
+        if is_mine and not is_there(file, run):
+            variant = f' + {run.variant}' if run.variant else ''
+            add_result(file, train_and_test(run, work_dir, f'{label} {run.config.stem}{variant}, seed {run.seed}'))
+    return is_mine
+
+
+def train_and_test(run: Run, work_dir: Path, label: str) -> dict:
     """Train a config to the end, test it, and return the line of its results."""
-    name = config.stem if args.variant is None else f'{config.stem}+{args.variant}'
-    work_dir = args.work_dir / name / f'seed{seed}'
-    options = ['--cfg-options', f'randomness.seed={seed}', *(args.cfg_options or [])]
-    train = [str(TOOLS / 'train.py'), str(config), '--work-dir', str(work_dir), '--resume', *options]
+    options = ['--cfg-options', f'randomness.seed={run.seed}', *run.options]
+    train = [str(TOOLS / 'train.py'), str(run.config), '--work-dir', str(work_dir), '--resume', *options]
     run_tool(train, work_dir / 'train.txt', f'{label}: train')
     checkpoint = (work_dir / 'last_checkpoint').read_text().strip()
-    test = [str(TOOLS / 'test.py'), str(config), checkpoint, '--work-dir', str(work_dir / 'test'), *options]
+    test = [str(TOOLS / 'test.py'), str(run.config), checkpoint, '--work-dir', str(work_dir / 'test'), *options]
     run_tool(test, work_dir / 'test.txt', f'{label}: test ')
     newest = max(work_dir.glob('test/*/*.json'), key=lambda path: path.stat().st_mtime)
     scores = json.loads(newest.read_text())
     scores = {name: value for name, value in scores.items() if isinstance(value, float) and 'time' not in name}
+    validation, curves = read_log(work_dir)
     versions = dict(torch=torch.__version__, device=made_with(torch.device(get_device()))['device'])
-    result = dict(config=config.stem, variant=args.variant, seed=seed, scores=scores)
-    return dict(result, digest=digest(config, args), **versions)
+    result = dict(config=run.config.stem, variant=run.variant, seed=run.seed, scores=scores, validation=validation)
+    return dict(result, curves=curves, digest=run.digest(), **versions)
 
 
-def digest(config: Path, args: argparse.Namespace) -> str:
-    """Return a hash of what a config says, without the seed."""
-    cfg = Config.fromfile(config).to_dict()
-    return hashlib.sha256(json.dumps([cfg, args.cfg_options], default=str, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def find(results: List[dict], config: Path, seed: int, args: argparse.Namespace) -> bool:
-    """Tell whether there is a result of this run; one of another version of the config ends the program."""
-    for result in results:
-        if (result['config'], result['variant'], result['seed']) == (config.stem, args.variant, seed):
-            if result['digest'] != digest(config, args):
-                sys.exit(
-                    f'error: the results of {config.stem}, seed {seed}, are those of another version of the config or '
-                    f'of other --cfg-options: remove them from {args.work_dir}, choose another --variant or --work-dir'
-                )
-            return True
-    return False
+# ----- Tables
 
 
 def show(values: List[float]) -> str:
@@ -126,6 +217,7 @@ def main() -> None:
     parser.add_argument('configs', type=Path, nargs='+', help='the rows of the table')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='one run of every config per seed')
     parser.add_argument('--work-dir', type=Path, help='default work_dirs/<task>, the folder of the configs in configs/')
+    parser.add_argument('--results', type=Path, help='JSON lines of the results; default <work-dir>/results.jsonl')
     parser.add_argument('--variant', help='name of what --cfg-options changes; other runs of the config stay')
     parser.add_argument('--cfg-options', nargs='+', help='settings that every run overrides')
     parser.add_argument('--columns', nargs='+', help='scores to show; default all')
@@ -145,17 +237,13 @@ def main() -> None:
         except ValueError as error:
             parser.error(str(error))
 
-    file = args.work_dir / 'results.jsonl'
-    runs = [(seed, config) for seed in args.seeds for config in args.configs]
-    for number, (seed, config) in enumerate(runs, 1):
-        if args.table_only or find(read_results(file), config, seed, args):
-            continue
-        variant = f' + {args.variant}' if args.variant else ''
-        result = run(config, seed, args, f'[{number}/{len(runs)}] {config.stem}{variant}, seed {seed}')
-        with file.open('a') as out:
-            out.write(json.dumps(result) + '\n')
+    file = args.results or args.work_dir / 'results.jsonl'
+    options = tuple(args.cfg_options or ())
+    runs = [Run(config, seed, args.variant, options) for seed in args.seeds for config in args.configs]
+    if not args.table_only:
+        train_missing(runs, args.work_dir, file)
     wanted = [config.stem for config in args.configs]
-    results = [run for run in read_results(file) if run['config'] in wanted and run['seed'] in args.seeds]
+    results = [run for run in read_results(file).values() if run['config'] in wanted and run['seed'] in args.seeds]
     results = [run for run in results if args.all_variants or run['variant'] == args.variant]
     table = render(sorted(results, key=order), args.columns)
     print(table)

@@ -1,0 +1,157 @@
+"""The trainings behind docs/results.md: run what is missing, and write the tables and figures from their results.
+
+    python docs/results.py --list                      # what there is, and how much of it is done
+    python docs/results.py --train full-length rivals  # trains what is missing; several processes share the work
+    python docs/results.py                             # writes the tables and figures of docs/results.md
+
+The results are JSON lines in docs/results/, one per training; see tools/benchmarks/train_configs.py. What was
+interrupted is resumed from work_dirs/. The configs' READMEs say where the data come from.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / 'tools' / 'benchmarks'))
+
+from measure import write_page  # noqa: E402
+from train_configs import Run, order, read_results, render, train_missing  # noqa: E402
+
+PAGE = Path(__file__).with_suffix('.md')
+RESULTS = Path(__file__).with_suffix('')
+FASHION = 'long_tailed/fashion_mnist/{}_1xb128-4k_fashion-mnist-lt100'
+CIFAR = 'long_tailed/cifar10/{}_1xb128-40e_cifar10-lt100-folders'
+CAMVID = 'long_tailed/camvid/{}_1xb8-3k_camvid-180x240'
+NOISE = 'noisy_labels/fashion_mnist/{}_1xb128-4k_fashion-mnist-sym{}'
+GROUPS = ('accuracy', 'many', 'medium', 'few')
+ANCHORS, LOSS = 'model.head.anchor_head.', 'model.head.anchor_head.loss.'
+
+
+class Experiment(NamedTuple):
+    """Trainings of one table: every config with every variant and seed.
+
+    Attributes:
+        configs: Names of configs below configs/, without .py.
+        seeds: Seeds.
+        variants: Settings by the name of what they change; None: the config as it is.
+        columns: Scores in the table.
+        scores: Of which data: ``'scores'``, the test set, or ``'validation'`` where settings are chosen.
+    """
+
+    configs: Sequence[str]
+    seeds: Sequence[int]
+    columns: Sequence[str]
+    variants: Dict[Optional[str], Sequence[str]] = {None: ()}
+    scores: str = 'scores'
+
+    def runs(self) -> List[Run]:
+        return [
+            Run(ROOT / 'configs' / f'{config}.py', seed, variant, tuple(options))
+            for seed in self.seeds
+            for variant, options in self.variants.items()
+            for config in self.configs
+        ]
+
+
+def both(pattern: str, *names: str) -> List[str]:
+    return [pattern.format(prefix + name) for name in names for prefix in ('', 'sar_')]
+
+
+# What is tried beyond the paper's settings, on validation images; the rivals take the place of the anchors.
+SEARCH = {
+    'anchor-loss-only': [f'{LOSS}pull_weight=0'],
+    'pull-1': [f'{LOSS}pull_weight=1'],
+    'pull-10': [f'{LOSS}pull_weight=10'],
+    'cosine': [f'{LOSS}distance=cosine'],
+    'cosine-1': [f'{LOSS}distance=cosine', f'{LOSS}pull_weight=1'],
+    'confidence-0.99': [f'{LOSS}confidence=0.99'],
+    'confidence-none': [f'{LOSS}confidence=None'],
+    'momentum-0.99': [f'{ANCHORS}momentum=0.99'],
+    'gate-per-class': [f'{ANCHORS}gate_per_class=True'],
+    'adjusted': [f'{LOSS}type=LogitAdjustedSARLoss'],
+    'adjusted-none': [f'{LOSS}type=LogitAdjustedSARLoss', f'{LOSS}confidence=None'],
+    'adjusted-none-cosine-1': [
+        f'{LOSS}type=LogitAdjustedSARLoss',
+        f'{LOSS}confidence=None',
+        f'{LOSS}distance=cosine',
+        f'{LOSS}pull_weight=1',
+    ],
+    'balanced-features': [f'{ANCHORS}type=BalancedFeaturesHead'],
+}
+RIVALS = {
+    f'{name}-{weight}': [f'{ANCHORS}type={kind}', f'{ANCHORS}weight={weight}']
+    for name, kind in (
+        ('prototypes', 'PrototypeHead'),
+        ('center-loss', 'CenterLossHead'),
+        ('contrast', 'SupervisedContrastiveHead'),
+    )
+    for weight in (0.01, 0.1, 1)
+}
+
+EXPERIMENTS = {
+    'full-length': Experiment(both(FASHION, 'resnet8-ce', 'resnet8-la', 'resnet8-ldam-drw'), (0, 1, 2), GROUPS),
+    'search': Experiment([FASHION.format('sar_resnet8-la')], (0,), GROUPS, SEARCH, 'validation'),
+    'rivals-search': Experiment([FASHION.format('sar_resnet8-la')], (0,), GROUPS, RIVALS, 'validation'),
+    'noise': Experiment(
+        [NOISE.format(head, rate) for rate in (20, 40) for head in ('resnet8', 'sar_resnet8')],
+        (0, 1, 2),
+        ('accuracy/top1',),
+    ),
+    'camvid': Experiment(
+        both(CAMVID, 'fcn_unet-ce', 'fcn_unet-la'),
+        (0, 1),
+        ('mIoU', 'mIoU/common', 'mIoU/medium', 'mIoU/rare'),
+    ),
+    'cifar10': Experiment(
+        both(CIFAR, 'resnet32-la', 'resnet32-ce', 'resnet32-ldam-drw'), (0,), ('accuracy', 'many', 'medium')
+    ),
+    'cifar10-seed1': Experiment(both(CIFAR, 'resnet32-la'), (1,), ('accuracy', 'many', 'medium')),
+}
+
+
+def results_of(experiment: Experiment) -> Path:
+    """Return the file of the results of an experiment: that of its task."""
+    return RESULTS / f'{experiment.configs[0].split("/")[0]}.jsonl'
+
+
+def work_dir_of(experiment: Experiment) -> Path:
+    return ROOT / 'work_dirs' / experiment.configs[0].split('/')[0]
+
+
+def done(experiment: Experiment) -> Tuple[List[dict], int]:
+    """Return the results of an experiment, and how many trainings it has."""
+    results = read_results(results_of(experiment))
+    keys = [run.key for run in experiment.runs()]
+    return [results[key] for key in keys if key in results], len(keys)
+
+
+def table_of(experiment: Experiment) -> str:
+    results, _ = done(experiment)
+    shown = [dict(run, scores=run[experiment.scores]) for run in results]
+    return render(sorted(shown, key=order), list(experiment.columns))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--list', action='store_true', help='show how much is done')
+    parser.add_argument('--train', nargs='*', choices=[*EXPERIMENTS, []], metavar='NAME', help='default all')
+    args = parser.parse_args()
+    if args.list:
+        for name, experiment in EXPERIMENTS.items():
+            results, number = done(experiment)
+            print(f'{name}: {len(results)} of {number}')
+    elif args.train is not None:
+        names = args.train or list(EXPERIMENTS)
+        for wait in (False, True):  # first what no other process is at
+            for name in names:
+                experiment = EXPERIMENTS[name]
+                train_missing(experiment.runs(), work_dir_of(experiment), results_of(experiment), wait=wait)
+    else:
+        for name, experiment in EXPERIMENTS.items():
+            write_page(PAGE, name, table_of(experiment))
+
+
+if __name__ == '__main__':
+    main()
