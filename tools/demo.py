@@ -85,6 +85,11 @@ def main() -> None:
     start = time.perf_counter()
     print('Handwritten digits, long-tailed: 120 training images of digit 0 down to 2 of digit 9', flush=True)
     subprocess.run([sys.executable, str(ROOT / 'tools' / 'dataset_converters' / 'digits.py')], check=True)
+    iters = args.max_iters or '300 (classification) and 400 (segmentation)'
+    print(
+        f'Short trainings, {iters} iterations: longer ones leave less of the difference, see docs/results.md',
+        flush=True,
+    )
     configs = [prefix + config for config in TASKS.values() for prefix in ('', 'sar_')]
     results = {config: [] for config in configs}
     for number, (seed, config) in enumerate([(seed, config) for seed in args.seeds for config in configs], 1):

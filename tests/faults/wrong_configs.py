@@ -376,6 +376,10 @@ FILES = (
         (f'{LOSS}: LogitAdjustedLoss has no class counts', "add dict(type='ClassCountsHook') to custom_hooks"),
     ),
     Case(
+        *('a loss of anchors under the prior without class counts', SEG, part(f'{A}.loss', 'LogitAdjustedSARLoss')),
+        (f'{A}.loss: LogitAdjustedSARLoss has no class counts', "add dict(type='ClassCountsHook') to custom_hooks"),
+    ),
+    Case(
         *('a metric without class counts', CLS, part(METRIC, 'GroupAccuracy')),
         ('val_evaluator: GroupAccuracy has no class counts', "add dict(type='ClassCountsHook') to custom_hooks"),
     ),

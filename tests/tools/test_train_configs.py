@@ -42,7 +42,7 @@ def test_train_configs__trains_once_and_shows_a_table(folder):
     results = [json.loads(line) for line in lines.splitlines()]
     assert [(run['config'], run['variant']) for run in results] == [(CONFIG.stem, 'short')] * 2
     assert [run['seed'] for run in results] == [0, 1]
-    names = {'config', 'variant', 'seed', 'scores', 'digest', 'torch', 'device'}
+    names = {'config', 'variant', 'seed', 'scores', 'validation', 'curves', 'digest', 'torch', 'device'}
     assert all(run.keys() == names for run in results)
     scores = [run['scores']['accuracy/top1'] for run in results]
     mean, spread = sum(scores) / 2, abs(scores[0] - scores[1]) / 2**0.5
@@ -165,3 +165,59 @@ def test_train_configs__page_without_the_mark(folder):
     result = run(CONFIG, '--table-only', '--page', page, '--mark', 'here', folder=folder)
     assert result.returncode == 1 and 'has no lines `<!-- here -->` and `<!-- end -->`' in result.stderr
     assert page.read_text() == 'nothing'
+
+
+def test_train_configs__counts_a_seed_once(config, tmp_path):
+    run_of = dict(config='a_b', variant=None, seed=0)
+    lines = [dict(run_of, scores=dict(accuracy=50.0)), dict(run_of, scores=dict(accuracy=60.0))]
+    lines.append(dict(run_of, seed=1, scores=dict(accuracy=52.0)))
+    file = tmp_path / 'results.jsonl'
+    file.write_text('\n'.join(map(json.dumps, lines)))
+    arguments = [config('configs/long_tailed/a_b.py'), '--table-only', '--results', file]
+    assert '| `a_b` | 51.0 ± 1.4 | 2 |' in run(*arguments, folder=tmp_path).stdout
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    import train_configs
+
+    return train_configs
+
+
+def test_train_configs__processes_share_a_folder(tool, config, tmp_path, monkeypatch):
+    """What another process trains is left to it, and trained once it has given up; nothing is trained twice."""
+    trained = []
+
+    def train(run, work_dir, label):
+        trained.append(run.config.stem)
+        return dict(config=run.config.stem, variant=None, seed=0, scores={}, digest=run.digest())
+
+    monkeypatch.setattr(tool, 'train_and_test', train)
+    runs = [tool.Run(tmp_path / config(f'configs/x/{name}.py'), 0) for name in 'abc']
+    file = tmp_path / 'results.jsonl'
+    with tool.locked(tmp_path / 'b' / 'seed0', wait=False) as is_mine:
+        assert is_mine
+        with tool.locked(tmp_path / 'b' / 'seed0', wait=False) as again:
+            assert not again
+        tool.train_missing(runs, tmp_path, file, wait=False)
+        assert trained == ['a', 'c']
+    tool.train_missing(runs, tmp_path, file)
+    tool.train_missing(runs, tmp_path, file)
+    assert trained == ['a', 'c', 'b']
+    assert [json.loads(line)['config'] for line in file.read_text().splitlines()] == trained
+
+
+def test_train_configs__reads_the_log_of_a_resumed_training(tool, tmp_path):
+    parts = {
+        '1': [dict(lr=0.1, loss=3.0, step=10), dict(lr=0.1, loss=2.0, step=20), dict(accuracy=7.0, step=20)],
+        '2': [dict(lr=0.1, loss=2.5, anchor_gate=1.0, step=20), dict(lr=0.1, loss=float('nan'), step=30)],
+        '3': [dict(lr=0.1, loss=1.23456, anchor_gate=1.0, step=40), dict(accuracy=9.0, time=0.1, step=40)],
+    }
+    for name, lines in parts.items():
+        file = tmp_path / name / 'vis_data' / 'scalars.json'
+        file.parent.mkdir(parents=True)
+        file.write_text('\n'.join(map(json.dumps, lines)))
+    validation, curves = tool.read_log(tmp_path)
+    assert validation == dict(accuracy=9.0)
+    assert curves == dict(step=[10, 20, 30, 40], loss=[3.0, 2.5, None, 1.235], anchor_gate=[None, 1.0, None, 1.0])
