@@ -25,6 +25,7 @@ FASHION = 'long_tailed/fashion_mnist/{}_1xb128-4k_fashion-mnist-lt100'
 CIFAR = 'long_tailed/cifar10/{}_1xb128-40e_cifar10-lt100-folders'
 CAMVID = 'long_tailed/camvid/{}_1xb8-3k_camvid-180x240'
 NOISE = 'noisy_labels/fashion_mnist/{}_1xb128-4k_fashion-mnist-sym{}'
+TEXT = 'configs/long_tailed/fashion_mnist/text_anchors.npy'
 GROUPS = ('accuracy', 'many', 'medium', 'few')
 ANCHORS, LOSS = 'model.head.anchor_head.', 'model.head.anchor_head.loss.'
 
@@ -94,6 +95,27 @@ EXPERIMENTS = {
     'full-length': Experiment(both(FASHION, 'resnet8-ce', 'resnet8-la', 'resnet8-ldam-drw'), (0, 1, 2), GROUPS),
     'search': Experiment([FASHION.format('sar_resnet8-la')], (0,), GROUPS, SEARCH, 'validation'),
     'rivals-search': Experiment([FASHION.format('sar_resnet8-la')], (0,), GROUPS, RIVALS, 'validation'),
+    'imbalance': Experiment(
+        both(FASHION, 'resnet8-la'),
+        (0, 1, 2),
+        GROUPS,
+        {
+            'step': ['train_dataloader.dataset.profile=step'],
+            'reversed': ['train_dataloader.dataset.class_order=[9,8,7,6,5,4,3,2,1,0]'],
+        },
+    ),
+    'language': Experiment(
+        both(FASHION, 'resnet8-la')[1:],
+        (0, 1, 2),
+        GROUPS,
+        {'text': [f'{ANCHORS}anchors.type=EmbeddingAnchors', f'{ANCHORS}anchors.path={TEXT}']},
+    ),
+    'fixed-classifier': Experiment(
+        [FASHION.format('resnet8-ce')],
+        (0, 1, 2),
+        GROUPS,
+        {'etf': ['model.head.type=ETFClsHead', 'model.head.loss.type=DotRegressionLoss']},
+    ),
     'noise': Experiment(
         [NOISE.format(head, rate) for rate in (20, 40) for head in ('resnet8', 'sar_resnet8')],
         (0, 1, 2),
@@ -127,9 +149,14 @@ def done(experiment: Experiment) -> Tuple[List[dict], int]:
     return [results[key] for key in keys if key in results], len(keys)
 
 
+def last(scores: dict) -> dict:
+    """Return scores of the last validation, or of the test."""
+    return {name: value[-1] if isinstance(value, list) else value for name, value in scores.items()}
+
+
 def table_of(experiment: Experiment) -> str:
     results, _ = done(experiment)
-    shown = [dict(run, scores=run[experiment.scores]) for run in results]
+    shown = [dict(run, scores=last(run[experiment.scores])) for run in results]
     return render(sorted(shown, key=order), list(experiment.columns))
 
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..checks import check, check_weight
 from ..models.feature_head import FeatureHead
+from ..ops.precision import at_least_float32
 from ..registry import MODELS
 
 
@@ -54,10 +55,14 @@ class BalancedFeaturesHead(FeatureHead):
         position = torch.arange(1, len(target) + 1, device=target.device)[:, None]
         # A row of zeros in front: the largest position of a class that is not in the batch is 0.
         last = F.pad(of_class * position, (0, 0, 1, 0)).amax(dim=0)
-        rows = F.pad(feature.float(), (0, 0, 1, 0))[last]
-        rows = torch.where((last > 0)[:, None], rows, self.newest)
+        rows = F.pad(feature, (0, 0, 1, 0))[last]
+        rows = torch.where((last > 0)[:, None], rows, self.newest.to(feature.dtype))
         seen = rows.detach().any(dim=1)
         if self.keeps_state:
             self.newest.copy_(rows.detach())
-        cost = F.cross_entropy(classify(rows.to(feature.dtype)).float(), classes, reduction='none')
+        is_half = feature.dtype in (torch.float16, torch.bfloat16)
+        # Features of half precision come of autocast, where the classifier's weights are not, or of a model that is.
+        with torch.autocast(feature.device.type, dtype=feature.dtype if is_half else None, enabled=is_half):
+            logits = classify(rows)
+        cost = F.cross_entropy(at_least_float32(logits), classes, reduction='none')
         return dict(loss_anchor=self.weight * (cost * seen).sum() / seen.sum().clamp(min=1))

@@ -229,6 +229,23 @@ def test_baseline__trains_in_a_classification_head(kind):
         optimizer.step()
 
 
+@pytest.mark.parametrize('kind', HEADS)
+@pytest.mark.parametrize('case', ['autocast', 'bfloat16', 'float64'])
+def test_baseline__in_other_precisions(kind, case):
+    head, layer = kind(K, C).train(), classifier()
+    feature, target = batch(0)
+    expected = sum(value for name, value in kind(K, C).train().loss(feature, target, layer).items() if 'loss' in name)
+    if case != 'autocast':
+        dtype = getattr(torch, case)
+        head, layer, feature = head.to(dtype), layer.to(dtype), feature.detach().to(dtype).requires_grad_()
+    with torch.autocast('cpu', dtype=torch.bfloat16, enabled=case == 'autocast'):
+        seen = feature.bfloat16() if case == 'autocast' else feature
+        found = sum(value for name, value in head.loss(seen, target, layer).items() if 'loss' in name)
+    assert found.item() == pytest.approx(expected.item(), rel=0.05)
+    assert torch.autograd.grad(found, feature)[0].isfinite().all()
+    assert all(buffer.dtype == torch.float32 for buffer in head.buffers())
+
+
 @pytest.mark.parametrize('kind', DENSE)
 def test_baseline__pixels_are_features_like_images(kind):
     dense, flat = kind(K, C).train(), kind(K, C).train()

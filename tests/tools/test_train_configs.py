@@ -219,5 +219,5 @@ def test_train_configs__reads_the_log_of_a_resumed_training(tool, tmp_path):
         file.parent.mkdir(parents=True)
         file.write_text('\n'.join(map(json.dumps, lines)))
     validation, curves = tool.read_log(tmp_path)
-    assert validation == dict(accuracy=9.0)
+    assert validation == dict(step=[20, 40], accuracy=[7.0, 9.0])
     assert curves == dict(step=[10, 20, 30, 40], loss=[3.0, 2.5, None, 1.235], anchor_gate=[None, 1.0, None, 1.0])

@@ -2,7 +2,7 @@
 
     python tools/benchmarks/train_configs.py configs/long_tailed/fashion_mnist/*.py --seeds 0 1 2
 
-adds one line per run to ``<work-dir>/results.jsonl``: the scores on the test set, those of the last validation, the
+adds one line per run to ``<work-dir>/results.jsonl``: the scores on the test set, those of every validation, the
 logged losses over training, a hash of the config, the versions. The folder is ``work_dirs/long_tailed`` for configs in
 ``configs/long_tailed``, and so for every other task. Runs that are there are not repeated, and an interrupted one is
 resumed from its last checkpoint. Several processes may share a folder: a run is locked while it is trained, and the
@@ -84,21 +84,22 @@ def is_there(file: Path, run: Run) -> bool:
 
 
 def read_log(work_dir: Path) -> Tuple[dict, dict]:
-    """Return the scores of the last validation, and the logged losses and the like: lists, with the steps they are of.
+    """Return the scores of validations, and the logged losses and the like: lists, with the steps they are of.
 
     A resumed training has a log for each of its parts, of which the later one counts where two overlap.
     """
-    validation, lines = {}, {}
+    validations, lines = {}, {}
     for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
         for line in map(json.loads, file.read_text().splitlines()):
-            if 'lr' in line:
-                lines[line['step']] = line
-            else:
-                validation = {name: value for name, value in line.items() if name not in ('step', 'time', 'data_time')}
+            (lines if 'lr' in line else validations)[line['step']] = line
+    return as_lists(validations, '(?!step|time|data_time)'), as_lists(lines, 'loss|anchor_')
+
+
+def as_lists(lines: Dict[int, dict], pattern: str) -> Dict[str, list]:
+    """Turn log lines by step into lists by name, of the names that match and are in the last line."""
     steps = sorted(lines)
-    names = [name for name in (lines[steps[-1]] if steps else ()) if re.match('loss|anchor_', name)]
-    curves = {name: [rounded(lines[step].get(name)) for step in steps] for name in names}
-    return validation, dict(step=steps, **curves)
+    names = [name for name in (lines[steps[-1]] if steps else ()) if re.match(pattern, name)]
+    return dict(step=steps, **{name: [rounded(lines[step].get(name)) for step in steps] for name in names})
 
 
 def rounded(value: Optional[float]) -> Optional[float]:

@@ -24,8 +24,10 @@ val_dataloader = dict(
         dataset=dict(type='FashionMNIST', data_root=_base_.data_root, split='train', pipeline=_base_.test_pipeline),
     ),
 )
+val_evaluator = [_base_.val_evaluator, dict(type='FeatureGeometry')]
+custom_hooks = [dict(type='ClassCountsHook'), dict(type='FeatureTapHook')]
 
 max_iters = 4000
 param_scheduler = dict(T_max=max_iters)
-train_cfg = dict(max_iters=max_iters, val_interval=1000)
+train_cfg = dict(max_iters=max_iters, val_interval=500)
 default_hooks = dict(logger=dict(interval=100), checkpoint=dict(interval=500))
