@@ -9,6 +9,7 @@ interrupted is resumed from work_dirs/. The configs' READMEs say where the data 
 """
 
 import argparse
+import statistics
 import sys
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -16,6 +17,8 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'tools' / 'benchmarks'))
 
+import matplotlib  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
 from measure import write_page  # noqa: E402
 from train_configs import Run, order, read_results, render, train_missing  # noqa: E402
 
@@ -25,6 +28,7 @@ FASHION = 'long_tailed/fashion_mnist/{}_1xb128-4k_fashion-mnist-lt100'
 CIFAR = 'long_tailed/cifar10/{}_1xb128-40e_cifar10-lt100-folders'
 CAMVID = 'long_tailed/camvid/{}_1xb8-3k_camvid-180x240'
 NOISE = 'noisy_labels/fashion_mnist/{}_1xb128-4k_fashion-mnist-sym{}'
+FEW = 'semi_supervised/fashion_mnist/{}_1xb16-1k_fashion-mnist-{}'
 TEXT = 'configs/long_tailed/fashion_mnist/text_anchors.npy'
 GROUPS = ('accuracy', 'many', 'medium', 'few')
 ANCHORS, LOSS = 'model.head.anchor_head.', 'model.head.anchor_head.loss.'
@@ -116,6 +120,15 @@ EXPERIMENTS = {
         GROUPS,
         {'etf': ['model.head.type=ETFClsHead', 'model.head.loss.type=DotRegressionLoss']},
     ),
+    'few-labels': Experiment(
+        [
+            FEW.format(head, number)
+            for number in ('40', '100', '400', 'lt100-10pct')
+            for head in ('resnet8-supervised', 'resnet8-fixmatch', 'sar_resnet8-fixmatch')
+        ],
+        (0, 1, 2),
+        ('accuracy/top1', 'accuracy'),
+    ),
     'noise': Experiment(
         [NOISE.format(head, rate) for rate in (20, 40) for head in ('resnet8', 'sar_resnet8')],
         (0, 1, 2),
@@ -160,6 +173,65 @@ def table_of(experiment: Experiment) -> str:
     return render(sorted(shown, key=order), list(experiment.columns))
 
 
+# ----- Figures
+
+COLOURS = {'stock': '#4c78a8', 'SAR': '#e4772e'}
+STYLE = {'font.size': 8, 'axes.spines.top': False, 'axes.spines.right': False}
+
+
+@matplotlib.rc_context(STYLE)
+def draw_bars(experiment: Experiment, columns: Sequence[str]) -> Figure:
+    """Draw the scores of the stock configs and their SAR versions, means and standard deviations over the seeds."""
+    results, _ = done(experiment)
+    stock = [config.split('/')[-1] for config in experiment.configs if '/sar_' not in config]
+    figure = Figure(figsize=(3.2 * len(columns), 2.6), layout='constrained')
+    for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns):
+        for shift, (name, prefix) in zip((-0.2, 0.2), (('stock', ''), ('SAR', 'sar_'))):
+            for place, config in enumerate(stock):
+                values = [run['scores'][column] for run in results if run['config'] == prefix + config]
+                if values:
+                    spread = statistics.stdev(values) if len(values) > 1 else 0
+                    label = name if place == 0 else None
+                    axes.bar(
+                        place + shift, statistics.mean(values), 0.36, yerr=spread, color=COLOURS[name], label=label
+                    )
+        axes.set_xticks(range(len(stock)), [config.split('_')[0].partition('-')[2].upper() for config in stock])
+        axes.set_ylabel(f'{column}, %')
+        axes.set_ylim(bottom=50)
+    axes.legend(frameon=False, loc='lower right')
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def draw_curves(experiment: Experiment, config: str) -> Figure:
+    """Draw what the anchors of a SAR config do over training, each seed a line, the stock config beside it in grey."""
+    panels = {
+        'curves': ('loss_anchor', 'loss_pull', 'anchor_conf', 'anchor_gate'),
+        'validation': ('geometry/anchor_distance_relative', 'accuracy'),
+    }
+    runs = [run for run in done(experiment)[0] if run['config'] in (config, config.partition('sar_')[2])]
+    names = [(part, name) for part, columns in panels.items() for name in columns]
+    figure = Figure(figsize=(7.2, 3.8), layout='constrained')
+    for axes, (part, name) in zip(figure.subplots(2, 3).flat, names):
+        for run in runs:
+            if name in run[part]:
+                kind = 'SAR' if run['config'] == config else 'stock'
+                axes.plot(run[part]['step'], run[part][name], color=COLOURS[kind], lw=1)
+        axes.set_title(name.replace('geometry/', '') + (', validation' if part == 'validation' else ''), fontsize=8)
+        axes.set_xlabel('iteration')
+    return figure
+
+
+def draw_figures() -> None:
+    """Write the figures of the page for which there are results."""
+    folder = PAGE.with_name('figures')
+    experiment = EXPERIMENTS['full-length']
+    if done(experiment)[0]:
+        draw_bars(experiment, ('accuracy', 'few')).savefig(folder / 'full_length.png', dpi=150)
+        curves = draw_curves(experiment, 'sar_resnet8-la_1xb128-4k_fashion-mnist-lt100')
+        curves.savefig(folder / 'training_curves.png', dpi=150)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--list', action='store_true', help='show how much is done')
@@ -177,7 +249,9 @@ def main() -> None:
                 train_missing(experiment.runs(), work_dir_of(experiment), results_of(experiment), wait=wait)
     else:
         for name, experiment in EXPERIMENTS.items():
-            write_page(PAGE, name, table_of(experiment))
+            if f'<!-- {name} -->' in PAGE.read_text(encoding='utf-8'):
+                write_page(PAGE, name, table_of(experiment))
+        draw_figures()
 
 
 if __name__ == '__main__':

@@ -1,0 +1,21 @@
+# Fashion-MNIST at imbalance factor 100, 10 % of every class labelled: 200 images of the first class, 2 of the last.
+_base_ = './resnet8-supervised_1xb16-1k_fashion-mnist-100.py'
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type='LabelledSubset',
+        part='labelled',
+        fraction=0.1,
+        dataset=dict(
+            type='LongTailedDataset',
+            imbalance_factor=100,
+            max_per_class=2000,
+            dataset=dict(
+                type='FashionMNIST', data_root=_base_.data_root, split='train', pipeline=_base_.train_pipeline
+            ),
+        ),
+    ),
+)
+val_evaluator = dict(_delete_=True, type='GroupAccuracy', many=50, few=10)  # by their labelled images
+test_evaluator = val_evaluator
+custom_hooks = [dict(type='ClassCountsHook')]
