@@ -1,8 +1,8 @@
 """The trainings behind docs/results.md: run what is missing, and write the tables and figures from their results.
 
     python docs/results.py --list                      # what there is, and how much of it is done
-    python docs/results.py --train full-length rivals  # trains what is missing; several processes share the work
-    python docs/results.py                             # writes the tables and figures of docs/results.md
+    python docs/results.py --train full-length noise   # trains what is missing; several processes share the work
+    python docs/results.py                             # writes the figures, and the tables that the page has marks for
 
 The results are JSON lines in docs/results/, one per training; see tools/benchmarks/train_configs.py. What was
 interrupted is resumed from work_dirs/. The configs' READMEs say where the data come from.

@@ -1,5 +1,7 @@
 import importlib.util
 import re
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -67,3 +69,16 @@ def test_reliability__page_of_made_up_rows():
     assert 'of the tests' not in page and 'on 2026-01-31' in page
     (long,) = re.findall(r'^\| e \| config\.py: (.*) \| passed \|$', page, re.MULTILINE)
     assert long.endswith('word ...') and len(long) < reliability.LONGEST
+
+
+def test_results__trainings_are_of_configs_that_are_there():
+    result = subprocess.run([sys.executable, str(DOCS / 'results.py'), '--list'], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    sys.path.insert(0, str(DOCS))
+    try:
+        import results
+    finally:
+        sys.path.remove(str(DOCS))
+    for name, experiment in results.EXPERIMENTS.items():
+        assert f'{name}: ' in result.stdout
+        assert all(run.config.is_file() for run in experiment.runs())

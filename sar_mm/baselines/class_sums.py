@@ -1,7 +1,7 @@
 from typing import Optional, Tuple
 
 import torch
-import torch.distributed as dist
+from mmengine.dist import all_reduce
 from torch import Tensor
 
 
@@ -23,8 +23,7 @@ def class_sums(
     if weight is not None:
         share = share * weight.flatten()[:, None]
     sums = torch.cat([share.t() @ rows, share.sum(dim=0)[:, None]], dim=1)
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(sums)
+    all_reduce(sums)
     return sums[:, :-1], sums[:, -1]
 
 

@@ -1,11 +1,11 @@
 from typing import Dict, Optional, Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...checks import check, check_choice, check_flag, check_probability, check_weight, is_number
 from ...ops import anchor_cross_entropy, pull_loss, separation_loss
+from ...ops.precision import at_least_float32
 from ...registry import MODELS
 from .counted import TakesClassCounts
 from .logit_adjusted import adjust_logits
@@ -22,16 +22,17 @@ class SARLoss(nn.Module):
         pull_weight: Weight of the pull of the features to their anchors.
         confidence: Anchors classified with a higher probability are left out of the anchor classification loss. None:
             none is left out.
-        distance: Of a feature to its anchor: ``'euclidean'``, the squared distance per channel, or ``'cosine'``,
-            ``1 - cos``.
         class_balanced: Average the pull within each class first, then over the classes present.
         separation_weight: Weight of a penalty on pairs of embedded anchors that lie close to each other.
         separation_margin: The cosine from which on they do.
         sync_valid: Take the pull's mean over the valid features of all processes, instead of each process over its
             own: the only option that communicates, one number per forward pass (of a ``class_balanced`` pull, K).
+        distance: Of a feature to its anchor: ``'euclidean'``, the squared distance per channel, or ``'cosine'``,
+            ``1 - cos``.
 
     Raises:
-        ValueError: A negative weight, a confidence outside (0, 1), a margin outside [-1, 1].
+        ValueError: A negative weight, a confidence outside (0, 1), a margin outside [-1, 1], an unknown
+            distance.
 
     Example::
 
@@ -43,11 +44,11 @@ class SARLoss(nn.Module):
         anchor_weight: float = 1.0,
         pull_weight: float = 0.1,
         confidence: Optional[float] = 0.9,
-        distance: str = 'euclidean',
         class_balanced: bool = False,
         separation_weight: float = 0.0,
         separation_margin: float = 0.0,
         sync_valid: bool = False,
+        distance: str = 'euclidean',
     ) -> None:
         super().__init__()
         check_weight('anchor_weight', anchor_weight)
@@ -118,7 +119,7 @@ class SARLoss(nn.Module):
         """Return the mean distance of the features to the anchors of their classes, a scalar."""
         scale = 1.0
         if self.distance == 'cosine':  # ||a - b||^2 is 2 - 2 cos of unit vectors
-            feature = F.normalize(feature.float() if feature.dtype != torch.float64 else feature, dim=1)
+            feature = F.normalize(at_least_float32(feature), dim=1)
             semantic_anchors = F.normalize(semantic_anchors, dim=1)
             scale = semantic_anchors.shape[1] / 2
         options = dict(class_balanced=self.class_balanced, sync_valid=self.sync_valid)
