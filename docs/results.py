@@ -12,138 +12,18 @@ import argparse
 import statistics
 import sys
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / 'tools' / 'benchmarks'))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tools' / 'benchmarks'))
 
 import matplotlib  # noqa: E402
+from experiments import EXPERIMENTS, ROOT, Experiment  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from measure import write_page  # noqa: E402
-from train_configs import Run, order, read_results, render, train_missing  # noqa: E402
+from train_configs import order, read_results, render, train_missing  # noqa: E402
 
 PAGE = Path(__file__).with_suffix('.md')
 RESULTS = Path(__file__).with_suffix('')
-FASHION = 'long_tailed/fashion_mnist/{}_1xb128-4k_fashion-mnist-lt100'
-CIFAR = 'long_tailed/cifar10/{}_1xb128-40e_cifar10-lt100-folders'
-CAMVID = 'long_tailed/camvid/{}_1xb8-3k_camvid-180x240'
-NOISE = 'noisy_labels/fashion_mnist/{}_1xb128-4k_fashion-mnist-sym{}'
-FEW = 'semi_supervised/fashion_mnist/{}_1xb16-1k_fashion-mnist-{}'
-TEXT = 'configs/long_tailed/fashion_mnist/text_anchors.npy'
-GROUPS = ('accuracy', 'many', 'medium', 'few')
-ANCHORS, LOSS = 'model.head.anchor_head.', 'model.head.anchor_head.loss.'
-
-
-class Experiment(NamedTuple):
-    """Trainings of one table: every config with every variant and seed.
-
-    Attributes:
-        configs: Names of configs below configs/, without .py.
-        seeds: Seeds.
-        variants: Settings by the name of what they change; None: the config as it is.
-        columns: Scores in the table.
-        scores: Of which data: ``'scores'``, the test set, or ``'validation'`` where settings are chosen.
-    """
-
-    configs: Sequence[str]
-    seeds: Sequence[int]
-    columns: Sequence[str]
-    variants: Dict[Optional[str], Sequence[str]] = {None: ()}
-    scores: str = 'scores'
-
-    def runs(self) -> List[Run]:
-        return [
-            Run(ROOT / 'configs' / f'{config}.py', seed, variant, tuple(options))
-            for seed in self.seeds
-            for variant, options in self.variants.items()
-            for config in self.configs
-        ]
-
-
-def both(pattern: str, *names: str) -> List[str]:
-    return [pattern.format(prefix + name) for name in names for prefix in ('', 'sar_')]
-
-
-# What is tried beyond the paper's settings, on validation images; the rivals take the place of the anchors.
-SEARCH = {
-    'anchor-loss-only': [f'{LOSS}pull_weight=0'],
-    'pull-1': [f'{LOSS}pull_weight=1'],
-    'pull-10': [f'{LOSS}pull_weight=10'],
-    'cosine': [f'{LOSS}distance=cosine'],
-    'cosine-1': [f'{LOSS}distance=cosine', f'{LOSS}pull_weight=1'],
-    'confidence-0.99': [f'{LOSS}confidence=0.99'],
-    'confidence-none': [f'{LOSS}confidence=None'],
-    'momentum-0.99': [f'{ANCHORS}momentum=0.99'],
-    'gate-per-class': [f'{ANCHORS}gate_per_class=True'],
-    'adjusted': [f'{LOSS}type=LogitAdjustedSARLoss'],
-    'adjusted-none': [f'{LOSS}type=LogitAdjustedSARLoss', f'{LOSS}confidence=None'],
-    'adjusted-none-cosine-1': [
-        f'{LOSS}type=LogitAdjustedSARLoss',
-        f'{LOSS}confidence=None',
-        f'{LOSS}distance=cosine',
-        f'{LOSS}pull_weight=1',
-    ],
-    'balanced-features': [f'{ANCHORS}type=BalancedFeaturesHead'],
-}
-RIVALS = {
-    f'{name}-{weight}': [f'{ANCHORS}type={kind}', f'{ANCHORS}weight={weight}']
-    for name, kind in (
-        ('prototypes', 'PrototypeHead'),
-        ('center-loss', 'CenterLossHead'),
-        ('contrast', 'SupervisedContrastiveHead'),
-    )
-    for weight in (0.01, 0.1, 1)
-}
-
-EXPERIMENTS = {
-    'full-length': Experiment(both(FASHION, 'resnet8-ce', 'resnet8-la', 'resnet8-ldam-drw'), (0, 1, 2), GROUPS),
-    'search': Experiment([FASHION.format('sar_resnet8-la')], (0,), GROUPS, SEARCH, 'validation'),
-    'rivals-search': Experiment([FASHION.format('sar_resnet8-la')], (0,), GROUPS, RIVALS, 'validation'),
-    'imbalance': Experiment(
-        both(FASHION, 'resnet8-la'),
-        (0, 1, 2),
-        GROUPS,
-        {
-            'step': ['train_dataloader.dataset.profile=step'],
-            'reversed': ['train_dataloader.dataset.class_order=[9,8,7,6,5,4,3,2,1,0]'],
-        },
-    ),
-    'language': Experiment(
-        both(FASHION, 'resnet8-la')[1:],
-        (0, 1, 2),
-        GROUPS,
-        {'text': [f'{ANCHORS}anchors.type=EmbeddingAnchors', f'{ANCHORS}anchors.path={TEXT}']},
-    ),
-    'fixed-classifier': Experiment(
-        [FASHION.format('resnet8-ce')],
-        (0, 1, 2),
-        GROUPS,
-        {'etf': ['model.head.type=ETFClsHead', 'model.head.loss.type=DotRegressionLoss']},
-    ),
-    'few-labels': Experiment(
-        [
-            FEW.format(head, number)
-            for number in ('40', '100', '400', 'lt100-10pct')
-            for head in ('resnet8-supervised', 'resnet8-fixmatch', 'sar_resnet8-fixmatch')
-        ],
-        (0, 1, 2),
-        ('accuracy/top1', 'accuracy'),
-    ),
-    'noise': Experiment(
-        [NOISE.format(head, rate) for rate in (20, 40) for head in ('resnet8', 'sar_resnet8')],
-        (0, 1, 2),
-        ('accuracy/top1',),
-    ),
-    'camvid': Experiment(
-        both(CAMVID, 'fcn_unet-ce', 'fcn_unet-la'),
-        (0, 1),
-        ('mIoU', 'mIoU/common', 'mIoU/medium', 'mIoU/rare'),
-    ),
-    'cifar10': Experiment(
-        both(CIFAR, 'resnet32-la', 'resnet32-ce', 'resnet32-ldam-drw'), (0,), ('accuracy', 'many', 'medium')
-    ),
-    'cifar10-seed1': Experiment(both(CIFAR, 'resnet32-la'), (1,), ('accuracy', 'many', 'medium')),
-}
 
 
 def results_of(experiment: Experiment) -> Path:
@@ -168,9 +48,14 @@ def last(scores: dict) -> dict:
 
 
 def table_of(experiment: Experiment) -> str:
-    results, _ = done(experiment)
+    """Return the table of an experiment, and below it how many of its trainings there are if some are missing."""
+    results, number = done(experiment)
+    missing = '' if len(results) == number else f'{len(results)} of {number} trainings are done.'
+    if not results:
+        return missing
     shown = [dict(run, scores=last(run[experiment.scores])) for run in results]
-    return render(sorted(shown, key=order), list(experiment.columns))
+    table = render(sorted(shown, key=order), list(experiment.columns))
+    return f'{table}\n\n{missing}' if missing else table
 
 
 # ----- Figures

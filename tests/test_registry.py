@@ -76,6 +76,7 @@ REGISTERED = [
     ('DATASETS', 'LongTailedDataset'),
     ('DATA_SAMPLERS', 'ClassPowerSampler'),
     ('HOOKS', 'ClassCountsHook'),
+    ('HOOKS', 'AnchorWeightHook'),
     ('HOOKS', 'DeferredReweightingHook'),
     ('HOOKS', 'DeferredResamplingHook'),
     ('HOOKS', 'FeatureTapHook'),
