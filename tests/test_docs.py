@@ -1,4 +1,6 @@
+import hashlib
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -6,10 +8,12 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sar_mm.registry import MODELS
 
-DOCS = Path(__file__).parents[1] / 'docs'
+ROOT = Path(__file__).parents[1]
+DOCS, RELEASE = ROOT / 'docs', ROOT / 'release'
 
 
 def load(name):
@@ -82,3 +86,27 @@ def test_results__trainings_are_of_configs_that_are_there():
     for name, experiment in results.EXPERIMENTS.items():
         assert f'{name}: ' in result.stdout
         assert all(run.config.is_file() for run in experiment.runs())
+
+
+def test_release__checkpoints_are_those_of_their_hashes_logs_and_metafiles():
+    sums = dict(line.split()[::-1] for line in (RELEASE / 'SHA256SUMS').read_text().splitlines())
+    assert set(sums) == {file.name for file in RELEASE.glob('*.pth')}
+    models = [
+        model
+        for folder in ('fashion_mnist', 'cifar10')
+        if (file := ROOT / 'configs' / 'long_tailed' / folder / 'metafile.yml').is_file()
+        for model in yaml.safe_load(file.read_text())['Models']
+    ]
+    assert {Path(model['Weights']).name for model in models} == set(sums)
+    results = {}
+    for line in (DOCS / 'results' / 'long_tailed.jsonl').read_text().splitlines():
+        result = json.loads(line)
+        results[result['config'], result['variant'], result['seed']] = result['scores']['accuracy']
+    for model in models:
+        weights = ROOT / model['Weights']
+        sha = hashlib.sha256(weights.read_bytes()).hexdigest()
+        assert sums[weights.name] == sha and weights.stem.endswith(sha[:8])
+        assert weights.stat().st_size < 1e6
+        assert (ROOT / model['Config']).is_file() and (ROOT / model['Training Log']).is_file()
+        accuracy = model['Results'][0]['Metrics']['Top 1 Accuracy']
+        assert accuracy == pytest.approx(results[model['Name'], None, 0], abs=0.1)  # half precision

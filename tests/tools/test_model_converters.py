@@ -71,6 +71,25 @@ def test_to_stock__result_loads_strictly_into_the_stock_model(kind, convert, sav
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in stock.state_dict().items())
 
 
+def test_to_stock__half_precision(convert, saved, make_model):
+    model, source, out = saved('cls')
+    convert('to_stock', source, out, '--half', *TRUST)
+    weights = torch.load(out, weights_only=True)['state_dict']
+    assert {weight.dtype for weight in weights.values()} == {torch.float16, torch.int64}
+    assert out.stat().st_size < 0.6 * sum(weight.numel() for weight in weights.values()) * 4 + 20_000
+    stock = make_model('cls', sar=False)
+    stock.load_state_dict(weights, strict=True)
+    for name, weight in stock.state_dict().items():
+        torch.testing.assert_close(weight, model.state_dict()[name], rtol=1e-3, atol=1e-6)
+
+    checkpoint = torch.load(source, weights_only=False)
+    name = next(name for name in checkpoint['state_dict'] if name.endswith('running_var'))
+    checkpoint['state_dict'][name] += 1e6
+    torch.save(checkpoint, source)
+    printed = convert('to_stock', source, out, '--half', *TRUST, code=2)
+    assert f'--half: {name} has values above 65504' in printed
+
+
 NORM = dict(norm_cfg=dict(type='BN'))
 SEGMENTOR = dict(type='EncoderDecoder', train_cfg=dict(), test_cfg=ConfigDict(mode='whole'))
 PYRAMID = dict(in_channels=[8, 16, 32, 64], in_index=[0, 1, 2, 3], channels=8, num_classes=5, **NORM)

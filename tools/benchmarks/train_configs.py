@@ -83,13 +83,17 @@ def is_there(file: Path, run: Run) -> bool:
     return result is not None
 
 
+def log_files(work_dir: Path) -> List[Path]:
+    return sorted(work_dir.glob('*/vis_data/scalars.json'))
+
+
 def read_log(work_dir: Path) -> Tuple[dict, dict]:
     """Return the scores of validations, and the logged losses and the like: lists, with the steps they are of.
 
     A resumed training has a log for each of its parts, of which the later one counts where two overlap.
     """
     validations, lines = {}, {}
-    for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
+    for file in log_files(work_dir):
         for line in map(json.loads, file.read_text().splitlines()):
             (lines if 'lr' in line else validations)[line['step']] = line
     return as_lists(validations, '(?!step|time|data_time)'), as_lists(lines, 'loss|anchor_')

@@ -2,16 +2,21 @@
 
     python tools/model_converters/to_stock.py work_dirs/sar_fcn/iter_80000.pth fcn.pth
     python tools/model_converters/to_stock.py work_dirs/fixmatch/iter_20000.pth classifier.pth --part teacher
+    python tools/model_converters/to_stock.py work_dirs/sar_resnet32/epoch_40.pth resnet32.pth --half
 
 The weights of semantic anchors are dropped; --keep-anchors leaves them, for a model with anchors. Of a semi-supervised
 model, one part is taken, by default the teacher where there is one: ``student.X`` or ``teacher.module.X`` becomes
-``X``. The optimizer's state and the logs are dropped as well; the weights that remain are unchanged.
+``X``. The optimizer's state and the logs are dropped as well. The weights that remain are unchanged, or with --half
+rounded to half precision, which halves the file; a model loads them in its own precision.
 """
 
 import argparse
 import re
 from functools import partial
 from typing import Optional
+
+import torch
+from torch import Tensor
 
 from sar_mm.engine.checkpoints import Weights, add_checkpoint_arguments, convert_checkpoint
 from sar_mm.engine.cli import usage_errors
@@ -22,7 +27,7 @@ PREFIXES = dict(student='student.', teacher='teacher.module.')
 WRAPPERS = re.compile(r'^((module|_orig_mod)\.)+|(?<=\.)_orig_mod\.')
 
 
-def to_stock(weights: Weights, part: Optional[str], keep_anchors: bool) -> Weights:
+def to_stock(weights: Weights, part: Optional[str], keep_anchors: bool, half: bool) -> Weights:
     """Return the weights of the stock model, or with ``keep_anchors`` of the SAR model, in a checkpoint."""
     weights = {WRAPPERS.sub('', name): weight for name, weight in weights.items()}
     parts = [each for each, prefix in PREFIXES.items() if any(name.startswith(prefix) for name in weights)]
@@ -36,13 +41,20 @@ def to_stock(weights: Weights, part: Optional[str], keep_anchors: bool) -> Weigh
     kept = weights
     if not keep_anchors:
         kept = {name: weight for name, weight in weights.items() if 'anchor_head' not in name.split('.')}
-    if len(kept) == len(weights) and not is_semi_supervised:
+    if len(kept) == len(weights) and not is_semi_supervised and not half:
         anchors = 'anchors are to be kept' if keep_anchors else 'no name in it contains `anchor_head.`'
         raise ValueError(
             f'there is nothing to drop from the checkpoint: {anchors}, and it is not that of a semi-supervised model'
         )
     print(f'{len(weights) - len(kept)} tensors of semantic anchors dropped, {len(kept)} kept')
-    return kept
+    return {name: to_half(name, weight) for name, weight in kept.items()} if half else kept
+
+
+def to_half(name: str, weight: Tensor) -> Tensor:
+    rounded = weight.half() if weight.is_floating_point() else weight
+    if not torch.equal(rounded.isfinite(), weight.isfinite()):
+        raise ValueError(f'--half: {name} has values above 65504, the largest of half precision')
+    return rounded
 
 
 def take_part(weights: Weights, part: str) -> Weights:
@@ -62,9 +74,10 @@ def main() -> None:
     add_checkpoint_arguments(parser)
     parser.add_argument('--part', choices=list(PREFIXES), help='of a semi-supervised model; default teacher, if any')
     parser.add_argument('--keep-anchors', action='store_true', help='for a model with semantic anchors')
+    parser.add_argument('--half', action='store_true', help='round the weights to half precision')
     args = parser.parse_args()
     with usage_errors():
-        convert_checkpoint(args, partial(to_stock, part=args.part, keep_anchors=args.keep_anchors))
+        convert_checkpoint(args, partial(to_stock, part=args.part, keep_anchors=args.keep_anchors, half=args.half))
 
 
 if __name__ == '__main__':
