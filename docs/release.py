@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tools' / 'benchmar
 
 import yaml  # noqa: E402
 from experiments import EXPERIMENTS, ROOT  # noqa: E402
-from results import work_dir_of  # noqa: E402
-from train_configs import Run, log_files  # noqa: E402
+from results import results_of, work_dir_of  # noqa: E402
+from train_configs import Run, is_there, log_files  # noqa: E402
 
 RELEASE = ROOT / 'release'
 PUBLISHED = ('full-length', 'cifar10')
@@ -32,10 +32,10 @@ def tool(*command: object) -> None:
     subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
-def publish(run: Run, work_dir: Path) -> Optional[Path]:
-    """Write the released checkpoint and log of a training; return None where its last checkpoint is not there."""
+def publish(run: Run, work_dir: Path, file: Path) -> Optional[Path]:
+    """Write the released checkpoint and log of a training; return None where it or its result is not there."""
     last = work_dir / 'last_checkpoint'
-    if not last.is_file():
+    if run.seed != 0 or not last.is_file() or not is_there(file, run):
         return None
     name, new = run.config.stem, RELEASE / 'new.pth'
     tool('tools/model_converters/to_stock.py', last.read_text().strip(), new, '--half')
@@ -101,7 +101,7 @@ def main() -> None:
     for name in PUBLISHED:
         for run in EXPERIMENTS[name].runs():
             work_dir = work_dir_of(EXPERIMENTS[name]) / run.name / f'seed{run.seed}'
-            checkpoint = publish(run, work_dir) if run.seed == 0 else None
+            checkpoint = publish(run, work_dir, results_of(EXPERIMENTS[name]))
             if checkpoint is not None:
                 accuracy = test(run, checkpoint, work_dir)
                 print(f'{checkpoint.name}: {accuracy:.2f} %, {checkpoint.stat().st_size / 1e6:.2f} MB')

@@ -69,6 +69,14 @@ def test_config__anchors_are_where_the_name_says(path):
     assert ('sar_mm' in cfg.get('custom_imports', dict(imports=[]))['imports']) == (is_sar or of_ours)
 
 
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_config__validations_are_logged_at_their_iteration(path):
+    config = read(path)
+    by_iteration = 'max_iters' in config.train_cfg
+    logger = config.default_hooks.logger
+    assert logger.get('log_metric_by_epoch', True) != by_iteration
+
+
 @pytest.mark.parametrize('path', [p for p in CONFIGS if 'match' in p.name], ids=lambda path: path.stem)
 def test_config__learning_rate_is_for_labelled_and_unlabelled_images(path):
     cfg = read(path)

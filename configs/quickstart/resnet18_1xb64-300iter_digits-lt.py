@@ -60,7 +60,7 @@ test_cfg = dict()
 auto_scale_lr = dict(base_batch_size=64)
 
 default_hooks = dict(
-    logger=dict(interval=10),
+    logger=dict(interval=10, log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=100, max_keep_ckpts=2),
 )
 log_processor = dict(by_epoch=False)

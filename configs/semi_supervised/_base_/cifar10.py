@@ -74,7 +74,7 @@ auto_scale_lr = dict(base_batch_size=64)
 # What is tested and saved is a moving average of the weights; labels come from the weights themselves.
 custom_hooks = [dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.001)]
 default_hooks = dict(
-    logger=dict(interval=100),
+    logger=dict(interval=100, log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=2**14, max_keep_ckpts=2),
 )
 log_processor = dict(by_epoch=False)

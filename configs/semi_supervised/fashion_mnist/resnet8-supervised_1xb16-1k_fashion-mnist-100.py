@@ -18,7 +18,7 @@ test_cfg = dict()
 auto_scale_lr = dict(base_batch_size=16)
 
 default_hooks = dict(
-    logger=dict(interval=50),
+    logger=dict(interval=50, log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=250, max_keep_ckpts=2),
 )
 log_processor = dict(by_epoch=False)
