@@ -1,5 +1,5 @@
 # A small model on images of half the size, to be trained on a CPU in minutes.
-_base_ = ['../_base_/camvid.py', 'mmseg::_base_/default_runtime.py']
+_base_ = ['../../_base_/datasets/camvid.py', 'mmseg::_base_/default_runtime.py']
 custom_imports = dict(imports=['sar_mm'])
 crop_size = (96, 128)
 norm_cfg = dict(type='BN', requires_grad=True)

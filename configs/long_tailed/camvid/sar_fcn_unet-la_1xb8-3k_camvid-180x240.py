@@ -1,2 +1,2 @@
-_base_ = './fcn_unet-la_1xb8-3k_camvid-180x240.py'
-model = dict(decode_head=dict(type='SARFCNHead'))
+_base_ = './fcn_unet-ce_1xb8-3k_camvid-180x240.py'
+model = dict(decode_head=dict(type='SARFCNHead', loss_decode=dict(_delete_=True, type='LogitAdjustedLoss')))

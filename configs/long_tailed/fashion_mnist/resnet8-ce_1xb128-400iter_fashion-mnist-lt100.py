@@ -1,12 +1,9 @@
-_base_ = ['../_base_/fashion-mnist-lt100.py', 'mmpretrain::_base_/default_runtime.py']
+_base_ = [
+    '../../_base_/datasets/fashion-mnist-lt.py',
+    '../../_base_/models/resnet8_fashion-mnist.py',
+    'mmpretrain::_base_/default_runtime.py',
+]
 custom_imports = dict(imports=['sar_mm'])
-model = dict(
-    type='ImageClassifier',
-    data_preprocessor=dict(num_classes=10, mean=[72.9], std=[90.0], to_rgb=False),
-    backbone=dict(type='CIFARResNet', depth=8, in_channels=1),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(type='LinearClsHead', num_classes=10, in_channels=64, loss=dict(type='CrossEntropyLoss')),
-)
 custom_hooks = [dict(type='ClassCountsHook')]
 
 max_iters = 400
@@ -16,7 +13,6 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=ma
 val_cfg = dict()
 test_cfg = dict()
 auto_scale_lr = dict(base_batch_size=128)
-
 default_hooks = dict(
     logger=dict(interval=20, log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=100, max_keep_ckpts=2),

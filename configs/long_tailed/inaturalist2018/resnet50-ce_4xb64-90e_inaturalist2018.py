@@ -1,4 +1,4 @@
-_base_ = ['../_base_/inaturalist2018.py', 'mmpretrain::_base_/default_runtime.py']
+_base_ = ['../../_base_/datasets/inaturalist2018.py', 'mmpretrain::_base_/default_runtime.py']
 custom_imports = dict(imports=['sar_mm'])
 model = dict(
     type='ImageClassifier',

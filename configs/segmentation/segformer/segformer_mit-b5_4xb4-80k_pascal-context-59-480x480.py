@@ -3,7 +3,7 @@ _base_ = [
     'mmseg::_base_/models/segformer_mit-b0.py',
     'mmseg::_base_/datasets/pascal_context_59.py',
     'mmseg::_base_/default_runtime.py',
-    '../_base_/schedules/adamw_80k.py',
+    '../../_base_/schedules/adamw_80k.py',
 ]
 model = dict(
     data_preprocessor=dict(size=(480, 480)),

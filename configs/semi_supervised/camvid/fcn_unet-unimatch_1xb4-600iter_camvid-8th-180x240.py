@@ -1,7 +1,10 @@
 # UniMatch: 4 labelled and 4 unlabelled images per step.
-_base_ = ['./fcn_unet-supervised_1xb4-600iter_camvid-8th-180x240.py', '../_base_/unimatch.py']
+_base_ = [
+    '../../long_tailed/camvid/fcn_unet-ce_1xb8-600iter_camvid-180x240.py',
+    '../../_base_/methods/unimatch.py',
+]
 model = dict(_delete_=True, type='SemiSegmentor', segmentor=_base_.model, semi=_base_.semi)
-labelled = _base_.train_dataloader.dataset
+labelled = dict(_base_.train_dataloader.dataset, ann_file='splits/8th/labelled.txt')
 train_dataloader = dict(
     batch_size=8,
     sampler=dict(_delete_=True, type='LabelledUnlabelledSampler', labelled=4, unlabelled=4),
@@ -11,12 +14,12 @@ train_dataloader = dict(
         labelled=labelled,
         unlabelled=dict(
             type='BaseSegDataset',
-            metainfo=labelled.metainfo,
+            metainfo=labelled['metainfo'],
             data_root=_base_.data_root,
-            data_prefix=dict(img_path=labelled.data_prefix.img_path),
+            data_prefix=dict(img_path=labelled['data_prefix']['img_path']),
             ann_file='splits/8th/unlabelled.txt',
             pipeline=[
-                *[step for step in labelled.pipeline[:-1] if step.type != 'LoadAnnotations'],
+                *[step for step in labelled['pipeline'][:-1] if step.type != 'LoadAnnotations'],
                 _base_.views,
             ],
         ),

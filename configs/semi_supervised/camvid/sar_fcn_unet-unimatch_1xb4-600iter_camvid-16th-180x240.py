@@ -1,2 +1,8 @@
-_base_ = './fcn_unet-unimatch_1xb4-600iter_camvid-16th-180x240.py'
+_base_ = './fcn_unet-unimatch_1xb4-600iter_camvid-8th-180x240.py'
 model = dict(segmentor=dict(decode_head=dict(type='SARFCNHead')))
+train_dataloader = dict(
+    dataset=dict(
+        labelled=dict(ann_file='splits/16th/labelled.txt'),
+        unlabelled=dict(ann_file='splits/16th/unlabelled.txt'),
+    )
+)

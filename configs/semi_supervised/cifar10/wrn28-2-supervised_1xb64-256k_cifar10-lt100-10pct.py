@@ -1,5 +1,6 @@
 # CIFAR-10 at imbalance factor 100, 10 % of every class labelled: 1,241 images, 500 of the first class, 5 of the last.
-_base_ = './wrn28-2-supervised_1xb64-1024k_cifar10-40.py'
+_base_ = '../../_base_/datasets/cifar10-semi.py'
+custom_imports = dict(imports=['sar_mm'])
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,

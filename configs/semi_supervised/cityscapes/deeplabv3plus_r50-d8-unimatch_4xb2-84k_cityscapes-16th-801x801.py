@@ -1,5 +1,5 @@
 # UniMatch: 2 labelled and 2 unlabelled images per step and GPU; every pseudo-label counts, as published for Cityscapes.
-_base_ = ['./deeplabv3plus_r50-d8-supervised_4xb2-84k_cityscapes-16th-801x801.py', '../_base_/unimatch.py']
+_base_ = ['./deeplabv3plus_r50-d8-supervised_4xb2-84k_cityscapes-16th-801x801.py', '../../_base_/methods/unimatch.py']
 model = dict(_delete_=True, type='SemiSegmentor', segmentor=_base_.model, semi=dict(_base_.semi, threshold=0.0))
 labelled = _base_.train_dataloader.dataset
 train_dataloader = dict(

@@ -1,25 +1,7 @@
 # 100 labelled images, ten of each class, and no others.
-_base_ = ['../_base_/fashion-mnist.py', 'mmpretrain::_base_/default_runtime.py']
+_base_ = [
+    '../../_base_/datasets/fashion-mnist-semi.py',
+    '../../_base_/models/resnet8_fashion-mnist.py',
+    '../../_base_/schedules/fashion-mnist-semi_1k.py',
+]
 custom_imports = dict(imports=['sar_mm'])
-model = dict(
-    type='ImageClassifier',
-    data_preprocessor=dict(num_classes=10, mean=[72.9], std=[90.0], to_rgb=False),
-    backbone=dict(type='CIFARResNet', depth=8, in_channels=1),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(type='LinearClsHead', num_classes=10, in_channels=64, loss=dict(type='CrossEntropyLoss')),
-)
-
-max_iters = 1000
-optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=5e-4, nesterov=True))
-param_scheduler = dict(type='CosineAnnealingLR', T_max=max_iters, by_epoch=False)
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
-val_cfg = dict()
-test_cfg = dict()
-auto_scale_lr = dict(base_batch_size=16)
-
-default_hooks = dict(
-    logger=dict(interval=50, log_metric_by_epoch=False),
-    checkpoint=dict(by_epoch=False, interval=250, max_keep_ckpts=2),
-)
-log_processor = dict(by_epoch=False)
-randomness = dict(seed=0)

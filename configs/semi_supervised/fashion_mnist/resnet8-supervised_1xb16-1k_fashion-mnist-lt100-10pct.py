@@ -1,5 +1,10 @@
 # Fashion-MNIST at imbalance factor 100, 10 % of every class labelled: 200 images of the first class, 2 of the last.
-_base_ = './resnet8-supervised_1xb16-1k_fashion-mnist-100.py'
+_base_ = [
+    '../../_base_/datasets/fashion-mnist-semi.py',
+    '../../_base_/models/resnet8_fashion-mnist.py',
+    '../../_base_/schedules/fashion-mnist-semi_1k.py',
+]
+custom_imports = dict(imports=['sar_mm'])
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,

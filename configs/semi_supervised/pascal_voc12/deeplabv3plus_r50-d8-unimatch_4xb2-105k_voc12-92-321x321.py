@@ -1,5 +1,5 @@
 # UniMatch: 2 labelled and 2 unlabelled images per step and GPU. Unlabelled are the others of the 10,582 in trainaug.
-_base_ = ['./deeplabv3plus_r50-d8-supervised_4xb2-105k_voc12-92-321x321.py', '../_base_/unimatch.py']
+_base_ = ['./deeplabv3plus_r50-d8-supervised_4xb2-105k_voc12-92-321x321.py', '../../_base_/methods/unimatch.py']
 model = dict(_delete_=True, type='SemiSegmentor', segmentor=_base_.model, semi=_base_.semi)
 labelled = _base_.train_dataloader.dataset
 train_dataloader = dict(

@@ -1,4 +1,4 @@
-# CIFAR-10, of whose training images a few of each class are labelled, and the schedule of FixMatch: 2 ** 20 steps.
+# WRN-28-2 and CIFAR-10, of whose training images a few of each class are labelled, and the schedule of FixMatch: 2 ** 20 steps.
 _base_ = 'mmpretrain::_base_/default_runtime.py'
 weak = [
     dict(type='RandomCrop', crop_size=32, padding=4, padding_mode='reflect'),
@@ -59,6 +59,22 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = dict(type='Accuracy', topk=(1,))
 test_evaluator = val_evaluator
+
+model = dict(
+    type='ImageClassifier',
+    data_preprocessor=dict(
+        num_classes=10, mean=[125.307, 122.961, 113.8575], std=[62.993, 62.089, 66.705], to_rgb=False
+    ),
+    backbone=dict(type='WideResNet', depth=28, widen_factor=2),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=10,
+        in_channels=128,
+        loss=dict(type='CrossEntropyLoss'),
+        init_cfg=dict(type='Xavier', layer='Linear', distribution='normal'),  # as in FixMatch's code
+    ),
+)
 
 max_iters = 2**20
 optim_wrapper = dict(
