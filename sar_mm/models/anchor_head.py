@@ -113,7 +113,16 @@ class SemanticAnchorHead(FeatureHead):
             is_open = is_open.all()
         semantic_anchors = self._average(embedded.detach(), is_open, self.keeps_state)
         gate = is_open.float()
-        losses = self.loss_module(logits, embedded, feature, target, semantic_anchors, gate, self.ignore_index, weight)
+        losses = self.loss_module(
+            logits=logits,
+            embedded=embedded,
+            feature=feature,
+            target=target,
+            semantic_anchors=semantic_anchors,
+            gate=gate,
+            ignore_index=self.ignore_index,
+            weight=weight,
+        )
         cosine, mean_cosine = pairwise_cosine(semantic_anchors)
         losses.update(
             anchor_acc=right.float().mean(),

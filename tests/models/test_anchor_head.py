@@ -8,7 +8,6 @@ from torch import nn
 
 import sar_mm  # noqa: F401
 from sar_mm.models import SemanticAnchorHead
-from sar_mm.models.feature_head import two_passes
 from sar_mm.registry import MODELS
 
 KEYS = ['anchor_acc', 'anchor_conf', 'anchor_cos', 'anchor_cos_mean', 'anchor_gate', 'loss_anchor', 'loss_pull']
@@ -514,28 +513,25 @@ def test_anchor_head__weights_of_the_features(kind):
 
 @pytest.mark.parametrize('weighted', [(False, False), (True, False), (False, True), (True, True)])
 @pytest.mark.parametrize('kind', ['classification', 'segmentation'])
-def test_two_passes__are_one_step_of_all_features(kind, weighted):
+def test_loss__of_a_list_of_features_is_one_step_of_all(kind, weighted):
     head, classifier = make_head(momentum=0.5), make_classifier()
     batches = [make_batch(kind, seed) for seed in range(2)]
     weights = [torch.rand(target.shape) if given else None for given, (_, target) in zip(weighted, batches)]
     whole = copy.deepcopy(head)
-    features, targets = (torch.cat(parts) for parts in zip(*batches))
-    joined = [torch.ones(t.shape) if w is None else w for w, (_, t) in zip(weights, batches)]
-    expected = whole.loss(features, targets, classifier, torch.cat(joined))
-    with two_passes(head):
-        assert head.loss(*batches[0], classifier, weights[0]) == {}
-        assert not head.initialized.any()
-        losses = head.loss(*batches[1], classifier, weights[1])
+    features, targets = zip(*batches)
+    joined = [torch.ones(t.shape) if w is None else w for w, t in zip(weights, targets)]
+    expected = whole.loss(torch.cat(features), torch.cat(targets), classifier, torch.cat(joined))
+    losses = head.loss(features, targets, classifier, weights if any(weighted) else None)
     for name, value in expected.items():
         torch.testing.assert_close(losses[name], value)
     assert torch.equal(head.semantic_anchors, whole.semantic_anchors)
 
 
-def test_two_passes__leaves_nothing_behind():
-    model = nn.ModuleList([make_head(), make_head()])
-    with pytest.raises(KeyError), two_passes(model):
-        model[0].loss(*make_batch('classification'), opened)
-        raise KeyError
-    for head in model:
-        assert head.loss(*make_batch('classification'), opened).keys() == set(KEYS)
-    copy.deepcopy(model)
+@pytest.mark.parametrize('weight', [None, torch.rand(8)])
+def test_loss__of_a_list_of_one_feature(weight):
+    feature, target = make_batch('classification')
+    one, other = (
+        make_head().loss(feature, target, opened, weight),
+        make_head().loss([feature], [target], opened, [weight]),
+    )
+    assert one == other

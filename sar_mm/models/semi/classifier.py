@@ -7,7 +7,8 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from ...registry import MODELS
-from .base import SemiModel, View, check_options
+from .base import SemiModel, check_options
+from .view import View
 
 
 @MODELS.register_module()
@@ -40,7 +41,7 @@ class SemiClassifier(SemiModel):
     same_geometry = False
 
     def __init__(self, classifier: dict, semi: Optional[dict] = None, data_preprocessor: Optional[dict] = None) -> None:
-        super().__init__(classifier, data_preprocessor, **check_options(semi, SemiClassifier, ()))
+        super().__init__(classifier, data_preprocessor, **check_options(semi))
 
     def count_classes(self) -> int:
         head = getattr(self.student, 'head', None)

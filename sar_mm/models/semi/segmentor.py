@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from ...checks import check, check_probability
 from ...registry import MODELS
 from ..losses.counted import ClassCountLoss
-from .base import SemiModel, View, check_options
+from .base import SemiModel, check_options
 from .cutmix import Paste, draw_pastes
+from .view import View
 
 _REFUSED = {
     'PIDHead': 'it needs maps of edges, which unlabelled images have not',
@@ -62,7 +63,7 @@ class SemiSegmentor(SemiModel):
     same_geometry = True
 
     def __init__(self, segmentor: dict, semi: Optional[dict] = None, data_preprocessor: Optional[dict] = None) -> None:
-        options = check_options(semi, SemiSegmentor, ('cutmix_prob', 'feature_dropout'))
+        options = check_options(semi, own=('cutmix_prob', 'feature_dropout'))
         self.cutmix_prob = options.pop('cutmix_prob', 0.5)
         self.feature_dropout = options.pop('feature_dropout', 0.0)
         check_probability('semi.cutmix_prob', self.cutmix_prob, ends=True)

@@ -2,13 +2,13 @@
 
 from contextlib import contextmanager
 from functools import partial
-from typing import Iterator, List, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..feature_head import FeatureHead
+from ..feature_head import FeatureHead, as_lists
 from ..losses.counted import ClassCountLoss
 
 
@@ -27,8 +27,9 @@ def split_losses(model: nn.Module, parts: Sequence[Part]) -> Iterator[List[List[
 
     A model whose ``loss()`` is called in this context on the parts stacked to one batch returns the task losses of the
     first part, as if there were no others; those of the others are collected in the lists that are yielded. The heads,
-    batch normalisation and semantic anchors see the whole batch. This takes hold of the loss modules, which every head
-    of both toolboxes calls with predictions and targets of the batch, because the heads' own loss methods differ.
+    batch normalisation and semantic anchors see the whole batch. The ``forward`` of the loss modules is replaced, which
+    every head of both toolboxes calls with predictions and targets of the batch, because the heads' own loss methods
+    differ. What is split is the prediction, the target, ``weight`` and ``avg_factor``.
 
     Cross-entropies of pixels, mmseg's and those with class counts, are averaged as in UniMatch, whatever
     ``avg_non_ignore`` says: over the pixels of labelled images that are not ignored (with ``class_weight``, the
@@ -39,14 +40,46 @@ def split_losses(model: nn.Module, parts: Sequence[Part]) -> Iterator[List[List[
         parts: The first one is that of labelled images.
     """
     collected: List[List[Tensor]] = [[] for _ in parts[1:]]
-    losses = list(loss_modules(model))
-    for loss in losses:
-        loss.forward = partial(_forward_of_parts, loss, loss.forward, parts, collected)
-    try:
+    losses = {loss: partial(_forward_of_parts, loss, loss.forward, parts, collected) for loss in loss_modules(model)}
+    with replaced('forward', losses):
         yield collected
+
+
+@contextmanager
+def one_anchor_step(model: nn.Module, given: Dict[nn.Module, tuple], is_last: bool) -> Iterator[None]:
+    """Make one step of each anchor head of several forward passes, so that anchors are classified and averaged once.
+
+    In every pass but the last, the ``loss`` of an anchor head only adds what it is given to ``given`` and returns no
+    losses; in the last, it is called with the features, targets and weights of all passes.
+
+    Args:
+        model: A model with or without anchor heads.
+        given: Empty for the first pass, then the same one for all.
+        is_last: Whether this is the last pass.
+    """
+
+    def loss_of_all(head, loss, feature, target, classify, weight=None) -> Dict[str, Tensor]:
+        lists = given.setdefault(head, ([], [], []))
+        for items, new in zip(lists, as_lists(feature, target, weight)):
+            items += new
+        features, targets, weights = lists
+        return loss(features, targets, classify, weights) if is_last else {}
+
+    heads = [module for module in model.modules() if isinstance(module, FeatureHead)]
+    with replaced('loss', {head: partial(loss_of_all, head, head.loss) for head in heads}):
+        yield
+
+
+@contextmanager
+def replaced(method: str, functions: Dict[nn.Module, Callable]) -> Iterator[None]:
+    """Replace a method of some modules while the context lasts."""
+    for module, function in functions.items():
+        setattr(module, method, function)
+    try:
+        yield
     finally:
-        for loss in losses:
-            del loss.forward
+        for module in functions:
+            delattr(module, method)
 
 
 def loss_modules(model: nn.Module) -> Iterator[nn.Module]:

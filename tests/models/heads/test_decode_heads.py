@@ -14,7 +14,7 @@ from torch import nn
 decode_heads = pytest.importorskip('mmseg.models.decode_heads')
 
 from sar_mm.models.heads import decode_heads as sar_decode_heads  # noqa: E402
-from sar_mm.models.heads.adapter import classify_maps  # noqa: E402
+from sar_mm.models.heads.mixin import classify_rows  # noqa: E402
 
 BN = dict(type='BN')
 CE = dict(type='mmseg.CrossEntropyLoss')
@@ -382,10 +382,12 @@ def test_loss__bfloat16_autocast(make_seg_samples, open_gate):
 
 
 @pytest.mark.parametrize('bias', [True, False])
-def test_classify_maps__equals_the_layer(bias):
-    maps = torch.randn(4, 6, 1, 1)
+def test_classify_rows__equals_the_layer(bias):
+    rows = torch.randn(4, 6)
     parametrized = torch.nn.utils.parametrizations.spectral_norm(nn.Conv2d(6, 3, 1, bias=bias)).eval()
     for layer in (nn.Conv2d(6, 3, 1, bias=bias), nn.Conv2d(6, 3, 3, padding=1, bias=bias), parametrized):
-        torch.testing.assert_close(classify_maps(layer, maps), layer(maps).flatten(1))
+        torch.testing.assert_close(classify_rows(layer, rows), layer(rows[:, :, None, None]).flatten(1))
     layer = nn.Conv1d(6, 3, 1, bias=bias)
-    torch.testing.assert_close(classify_maps(layer, maps[..., 0]), layer(maps[..., 0]).flatten(1))
+    torch.testing.assert_close(classify_rows(layer, rows), layer(rows[:, :, None]).flatten(1))
+    for layer in (nn.Linear(6, 3, bias=bias), nn.Sequential(nn.Linear(6, 3, bias=bias))):
+        assert torch.equal(classify_rows(layer, rows), layer(rows))

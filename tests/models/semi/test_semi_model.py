@@ -101,9 +101,11 @@ def test_loss__anchors_pull_by_pseudo_labels(kind, joint_forward, make_semi, mak
         open_gate(each)
     seen, forward = [], type(head.anchor_head.loss_module).forward
 
-    def watch(self, logits, embedded, feature, target, anchors, gate, ignore_index=None, weight=None):
-        seen.append((feature, target, anchors, weight))
-        return forward(self, logits, embedded, feature, target, anchors, gate, ignore_index, weight)
+    def watch(self, feature, target, semantic_anchors, weight, **options):
+        seen.append((feature, target, semantic_anchors, weight))
+        return forward(
+            self, feature=feature, target=target, semantic_anchors=semantic_anchors, weight=weight, **options
+        )
 
     steps = []
     average = SemanticAnchorHead._average

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sar_mm.models.heads import with_semantic_anchors
+from sar_mm.ops import nearest_labels, pull_loss
 
 KINDS = ['seg', 'cascade', 'cls', 'vit', 'vit_hidden']
 SHORT = ['seg', 'cls', 'vit_hidden']
@@ -79,6 +80,18 @@ def test_construction__leaves_stock_weights_and_random_states(kind, init_cfg, ma
     assert equal(projector, projectors(sar, sar_heads))
     linears = [value for name, value in projector.items() if name.endswith('.weight') and value.dim() == 2]
     assert len(linears) == 3 * len(sar_heads(sar)) and all(0.05 < value.std() < 0.5 for value in linears)
+
+
+@pytest.mark.parametrize('layer', ['Linear', 'Conv2d', 'BatchNorm2d', '_BatchNorm', 'LayerNorm', 'InstanceNorm2d'])
+def test_init_weights__of_the_host_leaves_the_projector(layer, fcn):
+    FCNHead, options, _ = fcn
+    init_cfg = [dict(type='Constant', layer=layer, val=0.25, bias=0.5)]
+    head = with_semantic_anchors(FCNHead)(**options, init_cfg=init_cfg, norm_cfg=dict(type='BN'))
+    before = copy.deepcopy(head.anchor_head.state_dict())
+    head.init_weights()
+    assert equal(before, head.anchor_head.state_dict())
+    assert (head.conv_seg.weight.unique().tolist() == [0.25]) == (layer == 'Conv2d')
+    assert (head.convs[0].bn.bias.unique().tolist() == [0.5]) == ('BatchNorm' in layer)
 
 
 def test_construction__heads_of_one_model_share_the_seed(make_model, sar_heads):
@@ -273,7 +286,7 @@ def test_anchor_head__may_repeat_the_heads_numbers(kind, make_model, sar_heads):
     assert head.semantic_anchors.shape == (5, options['channels'])
 
 
-# ----- Heads that an adapter does not fit
+# ----- Heads of one's own
 
 
 @pytest.fixture
@@ -285,6 +298,33 @@ def fcn():
     return heads.FCNHead, options, feats
 
 
+@pytest.mark.parametrize('dropout', [None, 'dropout', 'own'])
+def test_loss__head_that_calls_its_classifier_itself(dropout, fcn, make_seg_samples, open_gate):
+    """The feature is the one before the dropout that is called, if one is."""
+    FCNHead, options, feats = fcn
+
+    class OwnHead(FCNHead):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.own = torch.nn.Dropout(0.5)
+            self.unused = torch.nn.Dropout(0.5)
+
+        def forward(self, inputs):
+            feature = self._forward_feature(inputs)
+            self.seen = feature.detach().clone()
+            self.unused(feature)
+            return self.conv_seg(feature if dropout is None else getattr(self, dropout)(feature))
+
+    head = with_semantic_anchors(OwnHead)(**options)
+    open_gate(head)
+    for each in (head, copy.deepcopy(head)):
+        samples = make_seg_samples()
+        losses = each.loss(feats, samples, None)
+        labels = nearest_labels(each.labels_of(samples)[:, 0], each.seen.shape[2:])
+        expected = pull_loss(each.seen, labels, each.anchor_head.semantic_anchors, 255)
+        torch.testing.assert_close(losses['loss_pull'].detach(), 0.1 * expected)
+
+
 @pytest.mark.parametrize(('calls', 'match'), [(0, 'none'), (2, r'\(2, 16, 16, 16\), \(2, 16, 16, 16\)')])
 def test_loss__head_that_hides_its_feature(calls, match, fcn, make_seg_samples):
     FCNHead, options, feats = fcn
@@ -294,13 +334,25 @@ def test_loss__head_that_hides_its_feature(calls, match, fcn, make_seg_samples):
             feature = self._forward_feature(inputs)
             for _ in range(calls):
                 self.cls_seg(feature)
-            return self.conv_seg(feature)
+            return torch.nn.functional.conv2d(feature, self.conv_seg.weight)
 
     head = with_semantic_anchors(OddHead)(**options)
-    with pytest.raises(RuntimeError, match=rf'SAROddHead .*`conv_seg`, but saw {match}: write a HeadAdapter'):
+    with pytest.raises(RuntimeError, match=rf'SAROddHead .*`conv_seg`, but saw {match}: name the layer'):
         head.loss(feats, make_seg_samples(), None)
     copy.deepcopy(head)  # the failed step leaves no graph behind
     assert head.predict(feats, [dict(img_shape=(32, 32))], None).shape == (2, 5, 32, 32)
+
+
+def test_record__by_a_head_that_has_no_layer_for_it(fcn, make_seg_samples):
+    FCNHead, options, feats = fcn
+
+    class OddHead(FCNHead):
+        def forward(self, inputs):
+            feature = self._forward_feature(inputs)
+            self.record(feature)
+            return torch.nn.functional.conv2d(feature, self.conv_seg.weight)
+
+    assert with_semantic_anchors(OddHead)(**options).loss(feats, make_seg_samples(), None)['loss_anchor'] > 0
 
 
 def test_loss_by_feat__outside_loss(fcn, make_seg_samples):
@@ -392,12 +444,10 @@ def test_loss__feature_of_other_channels(fcn, make_seg_samples):
         def forward(self, inputs):
             feature = self._forward_feature(inputs)
             self.record(feature.repeat(1, 2, 1, 1))
-            return self.conv_seg(feature)
+            return torch.nn.functional.conv2d(feature, self.conv_seg.weight)
 
     head = with_semantic_anchors(WideHead)(**options)
-    with pytest.raises(
-        RuntimeError, match=r'SARWideHead .* 16 channels, .* saw \(2, 32, 16, 16\): write a HeadAdapter'
-    ):
+    with pytest.raises(RuntimeError, match=r'SARWideHead .* 16 channels, .* saw \(2, 32, 16, 16\): name the layer'):
         head.loss(feats, make_seg_samples(), None)
 
 
@@ -409,7 +459,7 @@ def test_construction__no_such_classifier(fcn):
             super().__init__(**kwargs)
             del self.conv_seg
 
-    with pytest.raises(TypeError, match='SARLateHead has no layer `conv_seg` .*: write a HeadAdapter that names'):
+    with pytest.raises(TypeError, match='SARLateHead has no layer `conv_seg` .*: name the layer that classifies'):
         with_semantic_anchors(LateHead)(**options)
 
 
@@ -421,7 +471,7 @@ def test_construction__classifier_is_no_linear_layer(fcn):
             super().__init__(**kwargs)
             self.conv_seg = torch.nn.Sequential(self.conv_seg)
 
-    with pytest.raises(TypeError, match='classifier of SARDeepHead is a Sequential, .*: write a HeadAdapter'):
+    with pytest.raises(TypeError, match='classifier of SARDeepHead is a Sequential, .*: name the layer'):
         with_semantic_anchors(DeepHead)(**options)
 
 
