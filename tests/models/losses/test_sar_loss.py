@@ -1,4 +1,6 @@
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -131,7 +133,7 @@ def test_sar_loss__cosine_distance_is_one_minus_the_cosine(shape, class_balanced
     assert torch.allclose(*grads, atol=1e-6)
 
 
-def test_sar_loss__a_subclass_changes_the_distance():
+def test_sar_loss__a_subclass_with_a_formula_of_its_own():
     class City(SARLoss):
         def pull(self, feature, target, semantic_anchors, ignore_index, gate, weight):
             return (feature - semantic_anchors[target]).abs().mean()
@@ -139,6 +141,30 @@ def test_sar_loss__a_subclass_changes_the_distance():
     feature = torch.tensor(FEATURE[:2])
     arguments = (torch.tensor(LOGITS), torch.tensor(EMBEDDED), feature, torch.tensor([0, 1]), torch.tensor(ANCHORS))
     assert City()(*arguments, torch.tensor(1.0))['loss_pull'].item() == pytest.approx(0.1 * 9 / 4)
+
+
+def test_sar_loss__the_subclass_of_the_docs_has_all_options():
+    """Ignored labels, weights, gates per class and class balance hold for another distance without its doing."""
+    page = (Path(__file__).parents[3] / 'docs' / 'heads.md').read_text(encoding='utf-8')
+    (code,) = [block for block in re.findall(r'```python\n(.*?)```', page, re.S) if 'class HellingerLoss' in block]
+    assert len(code.split('def pull')[1].strip().splitlines()) <= 3
+    exec(code, dict(__name__='docs'))
+    generator = torch.Generator().manual_seed(0)
+    feature = torch.randn(7, 3, generator=generator).requires_grad_()
+    anchors, weight = torch.randn(3, 3, generator=generator), torch.rand(7, generator=generator)
+    target, gate = torch.tensor([0, 1, 2, 2, 1, 255, 0]), torch.tensor([1.0, 0.0, 1.0])
+    sums, weights = torch.zeros(3), torch.zeros(3)
+    for row, label, each in zip(feature, target, weight):
+        if label < 3:
+            difference = row.softmax(0).sqrt() - anchors[label].softmax(0).sqrt()
+            sums[label] = sums[label] + gate[label] * each * difference.square().mean()
+            weights[label] += each
+    for class_balanced, expected in ((True, (sums / weights).mean()), (False, sums.sum() / weights.sum())):
+        loss = MODELS.build(dict(type='HellingerLoss', pull_weight=10.0, class_balanced=class_balanced))
+        pull = loss(torch.zeros(3, 3), anchors, feature, target, anchors, gate, 255, weight)['loss_pull']
+        torch.testing.assert_close(pull, 10 * expected)
+        grads = [torch.autograd.grad(each, feature, retain_graph=True)[0] for each in (pull, 10 * expected)]
+        torch.testing.assert_close(*grads)
 
 
 def test_logit_adjusted_sar_loss__adds_the_log_of_the_shares():
