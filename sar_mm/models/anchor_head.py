@@ -1,5 +1,5 @@
 import warnings
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Dict, Optional
 
 import torch
 from mmengine.dist import get_world_size
@@ -8,7 +8,7 @@ from torch import Tensor
 from ..checks import check_config, check_flag, check_probability, check_seed
 from ..ops import anchor_scores, pairwise_cosine
 from ..registry import ANCHORS, MODELS
-from .feature_head import FeatureHead
+from .feature_head import Classify, FeatureHead, Losses
 from .projector import AnchorProjector
 
 
@@ -86,7 +86,7 @@ class SemanticAnchorHead(FeatureHead):
         self.register_buffer('semantic_anchors', torch.zeros(num_classes, channels, **float32))
         self.register_buffer('initialized', torch.zeros(num_classes, **float32))
 
-    def loss(self, *args, **kwargs) -> Dict[str, Tensor]:
+    def loss(self, *args, **kwargs) -> Losses:
         """Advance the anchors by one training step and return its losses; see :meth:`FeatureHead.loss`.
 
         Returns:
@@ -102,9 +102,7 @@ class SemanticAnchorHead(FeatureHead):
             raise FileNotFoundError(self.missing_file)
         return super().loss(*args, **kwargs)
 
-    def step(
-        self, feature: Tensor, target: Tensor, classify: Callable[[Tensor], Tensor], weight: Optional[Tensor]
-    ) -> Dict[str, Tensor]:
+    def step(self, feature: Tensor, target: Tensor, classify: Classify, weight: Optional[Tensor]) -> Losses:
         embedded = self.projector(self.anchors)
         logits = classify(embedded).float()
         right, probability = anchor_scores(logits.detach())

@@ -8,6 +8,9 @@ from ..checks import check_ignore_index, check_integer
 from ..ops import nearest_labels
 from .float32_buffers import Float32Buffers
 
+Classify = Callable[[Tensor], Tensor]  # a task classifier without dropout: (M, C) -> logits (M, K)
+Losses = Dict[str, Tensor]
+
 
 class FeatureHead(Float32Buffers):
     """Base of the heads that add losses computed from the features in front of a classifier; used in training only.
@@ -34,9 +37,9 @@ class FeatureHead(Float32Buffers):
         self,
         feature: Union[Tensor, Sequence[Tensor]],
         target: Union[Tensor, Sequence[Tensor]],
-        classify: Callable[[Tensor], Tensor],
+        classify: Classify,
         weight: Union[None, Tensor, Sequence[Optional[Tensor]]] = None,
-    ) -> Dict[str, Tensor]:
+    ) -> Losses:
         """Advance the state by one training step and return its losses.
 
         In evaluation mode, or without gradients, the losses are those of the same step, but no buffer changes.
@@ -46,7 +49,7 @@ class FeatureHead(Float32Buffers):
                 dtype. Or a list of features, as of several forward passes, with lists of their targets and weights.
             target: Class indices (N,), (N, P), or (N, h, w) of any size, or class probabilities (N, K) of (N, C)
                 features.
-            classify: The task classifier without dropout, (M, C) -> logits (M, K).
+            classify: The task classifier.
             weight: Weights of the features, of the shape of class indices for them. None: all are 1.
 
         Returns:
@@ -60,9 +63,7 @@ class FeatureHead(Float32Buffers):
             return self.step(feature, target, classify, weight)
 
     @abstractmethod
-    def step(
-        self, feature: Tensor, target: Tensor, classify: Callable[[Tensor], Tensor], weight: Optional[Tensor]
-    ) -> Dict[str, Tensor]:
+    def step(self, feature: Tensor, target: Tensor, classify: Classify, weight: Optional[Tensor]) -> Losses:
         """Return what :meth:`loss` returns; a label map has the size of its features, and there is no autocast."""
 
     @property

@@ -30,20 +30,20 @@ _REFUSED = {
 class SemiSegmentor(SemiModel):
     """Semi-supervised training of a segmentor of mmseg: FixMatch for pixels, with UniMatch's and other options.
 
-    A pixel's label is what is seen in the weak view if its probability is at least the threshold, else it is ignored.
-    Yang et al., "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation" (UniMatch),
-    CVPR 2023: two strong views and ``feature_dropout=0.5``. Semantic anchors, where heads have them, pull labelled
-    features by their labels and those of other views by pseudo-labels that count.
+    A pixel's pseudo-label is the class predicted in the weak view if its probability is at least the threshold, else
+    the pixel is ignored. Yang et al., "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation"
+    (UniMatch), CVPR 2023: two strong views and ``feature_dropout=0.5``. Semantic anchors pull labelled features by
+    their labels and those of other views by the pseudo-labels that count.
 
     Args:
         segmentor: Config of a segmentor, stock or with semantic anchors.
         semi: Options of :class:`SemiModel`, and
 
             - ``cutmix_prob`` (0.5): share of unlabelled images in each strong view that get a box of another one;
-              without a teacher, what is in the box is labelled in evaluation mode.
-            - ``feature_dropout`` (0.0): share of channels of the features that are dropped in a further view, the weak
-              one; 0: there is none. The loss on unlabelled images is then the mean of that of the strong views and that
-              of the perturbed one.
+              without a teacher, the box is labelled in evaluation mode.
+            - ``feature_dropout`` (0.0): share of channels that are dropped from the features of the weak views, which
+              the student then learns from, too: the loss on unlabelled images is the mean of that of the strong views
+              and that of the weak ones. 0: it does not learn from weak views.
         data_preprocessor: That of the segmentor, where the config has it beside the model.
 
     Raises:
@@ -147,10 +147,7 @@ class SemiSegmentor(SemiModel):
 
 
 def check_loss(loss: nn.Module, head: nn.Module) -> None:
-    """Raise a TypeError unless a loss is finite and has no gradient where every pixel is ignored.
-
-    That is what pseudo-labels look like early in training.
-    """
+    """Raise a TypeError unless a loss is finite and has no gradient where every pixel is ignored."""
     if isinstance(loss, ClassCountLoss):  # which may get its counts later only
         return
     generator = torch.Generator().manual_seed(0)
@@ -174,7 +171,7 @@ def check_loss(loss: nn.Module, head: nn.Module) -> None:
 
 
 def _perturb(features: Any, start: int, prob: float) -> Any:
-    """Drop channels of feature maps (N, C, H, W) from image ``start`` on."""
+    """Drop channels of feature maps (N, C, H, W) of the images from ``start`` on."""
     if isinstance(features, (list, tuple)):
         return type(features)(_perturb(feature, start, prob) for feature in features)
     if not isinstance(features, Tensor) or features.dim() != 4:

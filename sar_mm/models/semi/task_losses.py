@@ -1,4 +1,4 @@
-"""The task losses of one batch, part by part, whatever the model is."""
+"""The losses of a model whose batch has labelled and unlabelled parts, or goes through it in several passes."""
 
 from contextlib import contextmanager
 from functools import partial
@@ -13,23 +13,22 @@ from ..losses.counted import ClassCountLoss
 
 
 class Part(NamedTuple):
-    """Images of a batch whose loss is one of its own."""
+    """Images of a batch that have a loss of their own."""
 
-    size: int  # number of images; 0 for labelled ones that are not there
+    size: int  # number of images; 0 where the batch has no labelled ones
     weight: Optional[Tensor] = None  # of the images, (N,), for losses that have it as ``weight``
     inside: Optional[Tensor] = None  # share of the pixels that are no padding; None for labelled images
-    factor: float = 1.0  # what the loss is multiplied by
+    factor: float = 1.0  # of the loss
 
 
 @contextmanager
 def split_losses(model: nn.Module, parts: Sequence[Part]) -> Iterator[List[List[Tensor]]]:
-    """Let the loss modules of a model see the parts of its batch one by one.
+    """Compute the task losses of a model for each part of its batch.
 
-    A model whose ``loss()`` is called in this context on the parts stacked to one batch returns the task losses of the
-    first part, as if there were no others; those of the others are collected in the lists that are yielded. The heads,
-    batch normalisation and semantic anchors see the whole batch. The ``forward`` of the loss modules is replaced, which
-    every head of both toolboxes calls with predictions and targets of the batch, because the heads' own loss methods
-    differ. What is split is the prediction, the target, ``weight`` and ``avg_factor``.
+    In this context the model's ``loss()``, called on all parts in one batch, returns the task losses of the first part;
+    those of the others are collected in the lists that are yielded. Layers and semantic anchors see the whole batch.
+    This replaces the ``forward`` of the loss modules, which the heads of both toolboxes call with predictions and
+    targets of the batch: it splits the prediction, the target, ``weight`` and ``avg_factor``.
 
     Cross-entropies of pixels, mmseg's and those with class counts, are averaged as in UniMatch, whatever
     ``avg_non_ignore`` says: over the pixels of labelled images that are not ignored (with ``class_weight``, the
@@ -83,7 +82,7 @@ def replaced(method: str, functions: Dict[nn.Module, Callable]) -> Iterator[None
 
 
 def loss_modules(model: nn.Module) -> Iterator[nn.Module]:
-    """Return the modules that heads keep as ``loss...``: ``loss_decode``, ``loss_module`` and the like."""
+    """Return the modules that heads have as ``loss...``: ``loss_decode``, ``loss_module`` and the like."""
     seen = set()
     for parent in model.modules():
         if parent in seen or isinstance(parent, FeatureHead):
@@ -158,7 +157,7 @@ def _pixels(loss: nn.Module, pred: Tensor, target: Tensor, part: Part, ignore_in
 
 @contextmanager
 def keep_running_stats(model: nn.Module) -> Iterator[None]:
-    """Let batch normalisation in training mode use the statistics of the batch without averaging them in."""
+    """Keep the running statistics of batch normalisation as they are, also in training mode."""
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     training = [norm for norm in norms if norm.training]
     for norm in training:
