@@ -37,10 +37,16 @@ class SARClsHeadMixin(SARHeadMixin):
         return getattr(self.loss_module, 'ignore_index', None)
 
     def loss(self, feats, data_samples: List, **kwargs) -> Dict[str, Tensor]:
-        with self.recording() as recording, self.explaining_labels(lambda: labels_of(data_samples)):
-            losses = super().loss(feats, data_samples, **kwargs)
+        with self.recording() as recording:
+            losses = self.task_losses(feats, data_samples, **kwargs)
         target, weight = self.anchor_target(data_samples), anchor_weight(data_samples)
         return self.add_losses(losses, self.anchor_losses(recording, target, weight))
+
+    def task_losses(self, feats, data_samples: List, **kwargs) -> Dict[str, Tensor]:
+        """Return the losses of the stock head."""
+        # Not in one `with` statement with recording(): torch.compile would fail.
+        with self.explaining_labels(lambda: labels_of(data_samples)):
+            return super().loss(feats, data_samples, **kwargs)
 
     def anchor_target(self, data_samples: List) -> Tensor:
         """Return the shares of the classes (N, K) where there are scores, as mixup makes them, else indices (N,)."""

@@ -225,9 +225,9 @@ class SemiModel(BaseModel):
             is_first, is_last = batch is batches[0], batch is batches[-1]
             names = [name for name in batch if name != 'labelled']
             inputs = [views[name].images for name in names]
-            labelled = [sample for name in names for sample in self.label_samples(views[name])]
+            data_samples = [sample for name in names for sample in self.label_samples(views[name])]
             if is_first:
-                inputs, labelled = [images, *inputs], [*samples, *labelled]
+                inputs, data_samples = [images, *inputs], [*samples, *data_samples]
             parts = [
                 Part(len(images) if is_first else 0, factor=self.sup_weight),
                 *(views[name].part for name in names),
@@ -239,7 +239,7 @@ class SemiModel(BaseModel):
                     contexts.enter_context(keep_running_stats(self.student))
                 contexts.enter_context(one_anchor_step(self.student, given_to_anchors, is_last))
                 collected = contexts.enter_context(split_losses(self.student, parts))
-                passes.append(self.student.loss(torch.cat(inputs), labelled))
+                passes.append(self.student.loss(torch.cat(inputs), data_samples))
             for name, values in zip(names, collected):
                 unsup[name] += values
         # In the order of a single pass: those of the anchors are in the last one only.
