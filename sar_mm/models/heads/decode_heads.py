@@ -6,9 +6,10 @@ import torch
 from mmseg.models.decode_heads import IterativeDecodeHead, PointHead, point_head
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS as MMSEG_MODELS
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...checks import check, check_loss_of_one_output
+from ..module_lists import as_modules
 from .factory import register_mixin, register_refusals, register_sar_heads
 from .mixin import SARHeadMixin
 
@@ -24,7 +25,7 @@ class SARDecodeHeadMixin(SARHeadMixin):
         valid = f'None or num_classes={self.num_classes}'
         check(outputs > 1 or self.num_classes <= 2, 'out_channels', outputs, valid)
         if outputs == 1:
-            for loss in self.loss_decode if isinstance(self.loss_decode, nn.ModuleList) else [self.loss_decode]:
+            for loss in as_modules(self.loss_decode):
                 check_loss_of_one_output('loss_decode', loss)
         return 2 if outputs == 1 else outputs  # a binary head has one output for two classes
 

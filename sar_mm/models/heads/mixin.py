@@ -12,6 +12,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from ...checks import check, check_config
 from ...registry import MODELS
 from ..feature_head import FeatureHead
+from ..module_lists import as_modules
 
 OWN_LOSSES = ('loss_anchor', 'loss_pull', 'loss_separation')
 NAME_IT = "name the layer that classifies, as in with_semantic_anchors(MyHead, classifier='layers.fc')"
@@ -91,8 +92,8 @@ class SARHeadMixin:
 
     def check_loss_names(self) -> None:
         """Raise a ValueError where a loss of the stock head would be overwritten by the anchor head's."""
-        losses = [getattr(self, name, None) for name in ('loss_decode', 'loss_module')]
-        for loss in (loss for each in losses for loss in (each if isinstance(each, nn.ModuleList) else [each])):
+        losses = [loss for name in ('loss_decode', 'loss_module') for loss in as_modules(getattr(self, name, None))]
+        for loss in losses:
             name = getattr(loss, 'loss_name', '')
             is_other = name not in OWN_LOSSES and not name.startswith('anchor_')
             valid = f'another name than those of the anchor head, {", ".join(OWN_LOSSES)} and anchor_*'

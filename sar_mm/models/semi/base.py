@@ -237,7 +237,8 @@ class SemiModel(BaseModel):
                     contexts.enter_context(self.perturbing(start=sum(map(len, inputs[:-1]))))
                 if not is_first and self.teacher is not None:
                     contexts.enter_context(keep_running_stats(self.student))
-                contexts.enter_context(one_anchor_step(self.student, given_to_anchors, is_last))
+                if len(batches) > 1:
+                    contexts.enter_context(one_anchor_step(self.student, given_to_anchors, is_last))
                 collected = contexts.enter_context(split_losses(self.student, parts))
                 passes.append(self.student.loss(torch.cat(inputs), data_samples))
             for name, values in zip(names, collected):

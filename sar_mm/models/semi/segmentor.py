@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...checks import check, check_probability
 from ...registry import MODELS
 from ..losses.counted import ClassCountLoss
+from ..module_lists import as_modules
 from .base import SemiModel, check_options
 from .cutmix import Paste, draw_pastes
 from .view import View
@@ -73,9 +74,9 @@ class SemiSegmentor(SemiModel):
         super().__init__(segmentor, data_preprocessor, **options)
 
     def count_classes(self) -> int:
-        heads = [getattr(self.student, name, None) for name in ('decode_head', 'auxiliary_head')]
-        heads = [head for each in heads for head in (each if isinstance(each, nn.ModuleList) else [each])]
-        for head in heads[:1] + [head for head in heads[1:] if head is not None]:
+        heads = as_modules(getattr(self.student, 'decode_head', None)) or [None]
+        heads += as_modules(getattr(self.student, 'auxiliary_head', None))
+        for head in heads:
             reason = next((_REFUSED[base.__name__] for base in type(head).__mro__ if base.__name__ in _REFUSED), None)
             if reason is None and not isinstance(head, BaseDecodeHead):
                 reason = 'it is no head that labels pixels'
@@ -88,7 +89,7 @@ class SemiSegmentor(SemiModel):
                 f'{heads[0].ignore_index}, as in the decode head',
             )
             owner = getattr(head, 'kernel_generate_head', head)  # K-Net takes the losses of all its stages from there
-            for loss in owner.loss_decode if isinstance(owner.loss_decode, nn.ModuleList) else [owner.loss_decode]:
+            for loss in as_modules(owner.loss_decode):
                 check_loss(loss, owner)
         self.ignore_index = heads[0].ignore_index
         return heads[0].num_classes

@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..feature_head import FeatureHead, as_lists
 from ..losses.counted import ClassCountLoss
+from ..module_lists import as_modules
 
 
 class Part(NamedTuple):
@@ -89,7 +90,7 @@ def loss_modules(model: nn.Module) -> Iterator[nn.Module]:
             continue
         for name, child in parent.named_children():
             if name.startswith('loss'):
-                losses = list(child) if isinstance(child, nn.ModuleList) else [child]
+                losses = as_modules(child)
                 yield from (loss for loss in losses if loss not in seen)
                 for loss in losses:
                     seen.update(loss.modules())

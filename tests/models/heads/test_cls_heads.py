@@ -316,6 +316,23 @@ def test_multi_label__scores_equal_labels(name, open_all):
     assert all(torch.equal(value, logs[1][key]) for key, value in logs[0].items())
 
 
+def test_multi_label__own_head(open_all):
+    class Own(stock_heads.MultiLabelClsHead):
+        def __init__(self):
+            super().__init__()
+            self.score = torch.nn.Linear(6, 4)
+
+        def forward(self, feats):
+            return self.score(feats[-1])
+
+    head = with_semantic_anchors(Own, classifier='score')()
+    feats = features('MultiLabelLinearClsHead')
+    losses = head.loss(feats, hard(PRESENT))
+    anchors = head.anchor_head.semantic_anchors
+    squares = [(row - anchors[each].mean(0)).square().mean() for row, each in zip(feats[0].detach(), PRESENT) if each]
+    torch.testing.assert_close(losses['loss_pull'].detach(), 0.1 * torch.stack(squares).mean())
+
+
 @pytest.mark.parametrize('name', ['EfficientFormerClsHead', 'LeViTClsHead'])
 @pytest.mark.parametrize('options', [dict(), dict(distillation=True)], ids=['default', 'set'])
 def test_distilled__is_refused(name, options):
