@@ -487,20 +487,6 @@ def test_loss__accuracy_is_kept(head):
     assert losses['accuracy_top-1'][0].item() == pytest.approx(100 * right.float().mean().item())
 
 
-def test_loss__momentum_of_the_second_step(head):
-    head, feats, _ = head
-    head.anchor_head.momentum = 0.75
-    head.loss(feats, hard())
-    first = head.anchor_head.semantic_anchors.clone()
-    with torch.no_grad():
-        head.anchor_head.projector[7].bias.add_(0.5)  # every embedded anchor grows
-    second = head.anchor_head.projector(head.anchor_head.anchors).detach()
-    head.anchor_head.gate = 0.01
-    losses = head.loss(feats, hard())
-    assert losses['anchor_gate'] == 1 and not torch.equal(first, second)
-    torch.testing.assert_close(head.anchor_head.semantic_anchors, 0.75 * first + 0.25 * second)
-
-
 # ----- Weights
 
 

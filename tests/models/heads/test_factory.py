@@ -86,15 +86,6 @@ def test_refused_heads__one_sentence_each(toolbox):
 # ----- with_semantic_anchors
 
 
-@pytest.fixture
-def fcn():
-    """FCNHead, its options, its features and its labels."""
-    heads = pytest.importorskip('mmseg.models.decode_heads')
-    options = dict(in_channels=8, channels=16, num_classes=5, num_convs=1, concat_input=False)
-    feats = (torch.randn(2, 8, 16, 16, generator=torch.Generator().manual_seed(0)),)
-    return heads.FCNHead, options, feats
-
-
 def test_with_semantic_anchors__users_head_in_one_line(fcn, make_seg_samples, added_keys):
     from mmengine.registry import DefaultScope
     from mmseg.registry import MODELS as SEG_MODELS

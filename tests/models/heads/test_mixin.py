@@ -245,13 +245,14 @@ def test_deepcopy__works_after_a_step(kind, make_model, make_batch, seed):
 
 @pytest.mark.parametrize('kind', SHORT)
 def test_anchor_head__overrides(kind, make_model, sar_heads):
+    channels = dict(seg=16, cls=16, vit_hidden=12)[kind]
     options = dict(anchors=dict(type='SimplexETFAnchors'), momentum=0.5, gate=0.6, ignore_index=None)
+    options.update(num_classes=5, channels=channels)  # as in the head
     default, changed = (sar_heads(make_model(kind, sar=True, anchor_head=each))[0] for each in (None, options))
     assert (default.anchor_head.momentum, default.anchor_head.gate) == (0.999, 0.8)
     assert default.anchor_head.ignore_index == (255 if kind == 'seg' else None)
     assert (changed.anchor_head.momentum, changed.anchor_head.gate) == (0.5, 0.6)
     assert changed.anchor_head.ignore_index is None
-    channels = dict(seg=16, cls=16, vit_hidden=12)[kind]
     assert default.anchor_head.semantic_anchors.shape == (5, channels)
     anchors = torch.nn.functional.normalize(changed.anchor_head.anchors)
     cosines = anchors @ anchors.t()
@@ -274,23 +275,7 @@ def test_anchor_head__wrong_options(kind, options, match, make_model):
         make_model(kind, sar=True, anchor_head=options)
 
 
-@pytest.mark.parametrize('kind', SHORT)
-def test_anchor_head__may_repeat_the_heads_numbers(kind, make_model, sar_heads):
-    options = dict(num_classes=5, channels=12 if kind == 'vit_hidden' else 16)
-    head = sar_heads(make_model(kind, sar=True, anchor_head=options))[0].anchor_head
-    assert head.semantic_anchors.shape == (5, options['channels'])
-
-
 # ----- Heads of one's own
-
-
-@pytest.fixture
-def fcn():
-    """FCNHead, its options, its features and its labels."""
-    heads = pytest.importorskip('mmseg.models.decode_heads')
-    options = dict(in_channels=8, channels=16, num_classes=5, num_convs=1, concat_input=False)
-    feats = (torch.randn(2, 8, 16, 16, generator=torch.Generator().manual_seed(0)),)
-    return heads.FCNHead, options, feats
 
 
 @pytest.mark.parametrize('dropout', [None, 'dropout', 'own'])
