@@ -49,6 +49,18 @@ def test_split_losses__takes_weights_of_the_batch_apart():
     torch.testing.assert_close(collected[0][0], (each[2] + each[4] + each[5]) / 4)
 
 
+def test_split_losses__leaves_other_tensors_whole_whatever_their_length():
+    class Watching(Loss):
+        def forward(self, pred, target, table=None):
+            seen.append(table)
+            return super().forward(pred, target)
+
+    seen, loss, table = [], Watching(), torch.arange(6.0)
+    with split_losses(Head(loss), [Part(2), Part(4)]):
+        loss(PRED, TARGET, table=table)
+    assert len(seen) == 2 and all(each is table for each in seen)
+
+
 def test_split_losses__gradients_are_those_of_the_parts():
     pred, loss = PRED.clone().requires_grad_(), Loss()
     with split_losses(Head(loss), [Part(2), Part(4)]) as collected:
