@@ -3,7 +3,7 @@
 import re
 from importlib import import_module
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Tuple, Union
 
 from sar_mm.models.heads import RefusedHead
 from sar_mm.registry import MODELS
@@ -32,13 +32,14 @@ def rows(toolbox: str) -> Dict[str, str]:
         if issubclass(sar_head, RefusedHead):
             cells = (f'`{name}`', f'no: {sar_head.reason.split(": ", 1)[1]}', '', '')
         else:
-            cells = (f'`{name}`', f'`SAR{name}`', sar_head.feature, _code(sar_head.classifier))
+            cells = (f'`{name}`', f'`SAR{name}`', sar_head.feature, _code(sar_head.classifier) or sar_head.feature)
         table[name] = '| ' + ' | '.join(cells) + ' |'
     return table
 
 
-def _code(names: str) -> str:
-    return names if ' of ' in names else ', '.join(f'`{name}`' for name in names.split(', '))
+def _code(classifier: Union[str, Tuple[str, ...]]) -> str:
+    paths = (classifier,) if isinstance(classifier, str) else classifier
+    return ', '.join(f'`{path}`' for path in paths)
 
 
 def render(page: str) -> str:

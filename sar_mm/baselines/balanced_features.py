@@ -1,13 +1,14 @@
-from typing import Callable, Dict, Optional
+from typing import Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check, check_weight
-from ..models.feature_head import FeatureHead
+from ..checks import check_weight
+from ..models.feature_head import Classify, FeatureHead, Losses
 from ..ops.precision import at_least_float32
 from ..registry import MODELS
+from .class_sums import image_classes
 
 
 @MODELS.register_module()
@@ -19,10 +20,8 @@ class BalancedFeaturesHead(FeatureHead):
     classifier; the loss is the mean cross-entropy over the classes seen so far.
 
     Args:
-        num_classes: K.
-        channels: C.
         weight: Weight of the loss.
-        ignore_index: Label that is left out.
+        kwargs: ``num_classes``, ``channels`` and ``ignore_index``, see :class:`FeatureHead`.
 
     The buffer ``newest``, (K, C), holds the newest features; zeros where a class was not seen yet.
 
@@ -34,24 +33,16 @@ class BalancedFeaturesHead(FeatureHead):
         head=dict(type='SARLinearClsHead', anchor_head=dict(type='BalancedFeaturesHead'))
     """
 
-    def __init__(self, num_classes: int, channels: int, weight: float = 1.0, ignore_index: Optional[int] = 255) -> None:
-        super().__init__(num_classes, channels, ignore_index)
+    def __init__(self, *args, weight: float = 1.0, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
         check_weight('weight', weight)
         self.weight = weight
-        self.register_buffer('newest', torch.zeros(num_classes, channels, dtype=torch.float32))
+        self.register_buffer('newest', torch.zeros(self.num_classes, self.channels, dtype=torch.float32))
 
-    def step(
-        self, feature: Tensor, target: Tensor, classify: Callable[[Tensor], Tensor], weight: Optional[Tensor]
-    ) -> Dict[str, Tensor]:
-        is_index = feature.dim() == 2 and target.dim() == 1
-        shapes = (tuple(feature.shape), tuple(target.shape))
-        check(is_index, 'feature and target', shapes, 'features (N, C) and class indices (N,) of images')
+    def step(self, feature: Tensor, target: Tensor, classify: Classify, weight: Optional[Tensor]) -> Losses:
+        target = image_classes(feature, target, self.num_classes, self.ignore_index, weight)
         classes = torch.arange(self.num_classes, device=target.device)
         of_class = target[:, None] == classes
-        if self.ignore_index is not None:
-            of_class = of_class & (target != self.ignore_index)[:, None]
-        if weight is not None:
-            of_class = of_class & (weight > 0)[:, None]
         position = torch.arange(1, len(target) + 1, device=target.device)[:, None]
         # A row of zeros in front: the largest position of a class that is not in the batch is 0.
         last = F.pad(of_class * position, (0, 0, 1, 0)).amax(dim=0)

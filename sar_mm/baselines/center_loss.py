@@ -1,10 +1,10 @@
-from typing import Callable, Dict, Optional
+from typing import Optional
 
 import torch
 from torch import Tensor
 
 from ..checks import check_probability, check_weight
-from ..models.feature_head import FeatureHead
+from ..models.feature_head import Classify, FeatureHead, Losses
 from ..ops import pull_loss
 from ..registry import MODELS
 from .class_sums import class_sums
@@ -19,11 +19,9 @@ class CenterLossHead(FeatureHead):
     processes. The mean is over the batch, where the paper has the sum: ``weight`` is its lambda times the batch size.
 
     Args:
-        num_classes: K.
-        channels: C.
         weight: Weight of the loss; 0.003 * 256 in the paper.
         alpha: Rate of the centers.
-        ignore_index: Label that is left out.
+        kwargs: ``num_classes``, ``channels`` and ``ignore_index``, see :class:`FeatureHead`.
 
     The buffer ``semantic_anchors``, (K, C), holds the centers, which start at 0.
 
@@ -32,24 +30,15 @@ class CenterLossHead(FeatureHead):
         head=dict(type='SARLinearClsHead', anchor_head=dict(type='CenterLossHead', weight=0.1))
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        channels: int,
-        weight: float = 0.768,
-        alpha: float = 0.5,
-        ignore_index: Optional[int] = 255,
-    ) -> None:
-        super().__init__(num_classes, channels, ignore_index)
+    def __init__(self, *args, weight: float = 0.768, alpha: float = 0.5, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
         check_weight('weight', weight)
         check_probability('alpha', alpha, ends=True)
         self.weight = weight
         self.alpha = alpha
-        self.register_buffer('semantic_anchors', torch.zeros(num_classes, channels, dtype=torch.float32))
+        self.register_buffer('semantic_anchors', torch.zeros(self.num_classes, self.channels, dtype=torch.float32))
 
-    def step(
-        self, feature: Tensor, target: Tensor, classify: Callable[[Tensor], Tensor], weight: Optional[Tensor]
-    ) -> Dict[str, Tensor]:
+    def step(self, feature: Tensor, target: Tensor, classify: Classify, weight: Optional[Tensor]) -> Losses:
         centers = self.semantic_anchors.clone()
         loss = self.channels / 2 * pull_loss(feature, target, centers, self.ignore_index, weight=weight)
         if self.keeps_state:

@@ -4,6 +4,8 @@ import torch
 from mmengine.dist import all_reduce
 from torch import Tensor
 
+from ..checks import check
+
 
 def class_sums(
     feature: Tensor, target: Tensor, num_classes: int, ignore_index: Optional[int], weight: Optional[Tensor] = None
@@ -25,6 +27,25 @@ def class_sums(
     sums = torch.cat([share.t() @ rows, share.sum(dim=0)[:, None]], dim=1)
     all_reduce(sums)
     return sums[:, :-1], sums[:, -1]
+
+
+def image_classes(
+    feature: Tensor, target: Tensor, num_classes: int, ignore_index: Optional[int], weight: Optional[Tensor]
+) -> Tensor:
+    """Return the class indices of images, (N,), -1 for those that are left out.
+
+    Raises:
+        ValueError: Features or labels of pixels, or class probabilities, as mixup makes them.
+    """
+    is_index = feature.dim() == 2 and target.dim() == 1
+    shapes = (tuple(feature.shape), tuple(target.shape))
+    check(is_index, 'feature and target', shapes, 'features (N, C) and class indices (N,) of images')
+    is_left_out = (target < 0) | (target >= num_classes)
+    if ignore_index is not None:
+        is_left_out = is_left_out | (target == ignore_index)
+    if weight is not None:
+        is_left_out = is_left_out | (weight == 0)
+    return target.masked_fill(is_left_out, -1)
 
 
 def one_hot(target: Tensor, num_classes: int, ignore_index: Optional[int]) -> Tensor:

@@ -1,10 +1,10 @@
-from typing import Callable, Dict, Optional
+from typing import Optional
 
 import torch
 from torch import Tensor
 
 from ..checks import check_probability, check_weight
-from ..models.feature_head import FeatureHead
+from ..models.feature_head import Classify, FeatureHead, Losses
 from ..ops import pull_loss
 from ..registry import MODELS
 from .class_sums import class_sums
@@ -22,11 +22,9 @@ class PrototypeHead(FeatureHead):
     and the distance of :func:`sar_mm.ops.pull_loss`.
 
     Args:
-        num_classes: K.
-        channels: C.
         momentum: Share of the old prototypes.
         weight: Weight of the pull.
-        ignore_index: Label that is not pulled.
+        kwargs: ``num_classes``, ``channels`` and ``ignore_index``, see :class:`FeatureHead`.
 
     The buffer ``semantic_anchors``, (K, C), holds the prototypes; zeros where a class has none yet, and pulls nothing.
 
@@ -35,24 +33,15 @@ class PrototypeHead(FeatureHead):
         head=dict(type='SARLinearClsHead', anchor_head=dict(type='PrototypeHead', momentum=0.99))
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        channels: int,
-        momentum: float = 0.999,
-        weight: float = 0.1,
-        ignore_index: Optional[int] = 255,
-    ) -> None:
-        super().__init__(num_classes, channels, ignore_index)
+    def __init__(self, *args, momentum: float = 0.999, weight: float = 0.1, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
         check_probability('momentum', momentum, ends=True)
         check_weight('weight', weight)
         self.momentum = momentum
         self.weight = weight
-        self.register_buffer('semantic_anchors', torch.zeros(num_classes, channels, dtype=torch.float32))
+        self.register_buffer('semantic_anchors', torch.zeros(self.num_classes, self.channels, dtype=torch.float32))
 
-    def step(
-        self, feature: Tensor, target: Tensor, classify: Callable[[Tensor], Tensor], weight: Optional[Tensor]
-    ) -> Dict[str, Tensor]:
+    def step(self, feature: Tensor, target: Tensor, classify: Classify, weight: Optional[Tensor]) -> Losses:
         prototypes = self.semantic_anchors
         if self.keeps_state:
             sums, number = class_sums(feature, target, self.num_classes, self.ignore_index, weight)

@@ -1,13 +1,14 @@
-from typing import Callable, Dict, Optional
+from typing import Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checks import check, check_integer, check_seed, check_weight, is_number
-from ..models.feature_head import FeatureHead
+from ..models.feature_head import Classify, FeatureHead, Losses
 from ..models.projector import AnchorLinear
 from ..registry import MODELS
+from .class_sums import image_classes
 
 
 def supervised_contrastive_loss(embedding: Tensor, target: Tensor, temperature: float) -> Tensor:
@@ -45,13 +46,11 @@ class SupervisedContrastiveHead(FeatureHead):
     and an image whose class has no other one is left out.
 
     Args:
-        num_classes: K.
-        channels: C.
         dim: D, the dimension of the embedding.
         temperature: Divisor of the cosines.
         weight: Weight of the loss.
-        ignore_index: Label that is left out.
         seed: Seed of the projection's weights.
+        kwargs: ``num_classes``, ``channels`` and ``ignore_index``, see :class:`FeatureHead`.
 
     Raises:
         ValueError: Features or labels of pixels, or class probabilities, as mixup makes them.
@@ -62,16 +61,9 @@ class SupervisedContrastiveHead(FeatureHead):
     """
 
     def __init__(
-        self,
-        num_classes: int,
-        channels: int,
-        dim: int = 128,
-        temperature: float = 0.1,
-        weight: float = 1.0,
-        ignore_index: Optional[int] = 255,
-        seed: int = 1,
+        self, *args, dim: int = 128, temperature: float = 0.1, weight: float = 1.0, seed: int = 1, **kwargs
     ) -> None:
-        super().__init__(num_classes, channels, ignore_index)
+        super().__init__(*args, **kwargs)
         check_integer('dim', dim, minimum=1)
         is_temperature = is_number(temperature) and 0 < temperature < float('inf')
         check(is_temperature, 'temperature', temperature, 'a finite number above 0')
@@ -80,20 +72,11 @@ class SupervisedContrastiveHead(FeatureHead):
         self.temperature = temperature
         self.weight = weight
         generator = torch.Generator(device='cpu').manual_seed(seed)
-        first = AnchorLinear(channels, channels, True, generator)
-        self.projection = nn.Sequential(first, nn.ReLU(inplace=True), AnchorLinear(channels, dim, True, generator))
+        first = AnchorLinear(self.channels, self.channels, True, generator)
+        self.projection = nn.Sequential(first, nn.ReLU(inplace=True), AnchorLinear(self.channels, dim, True, generator))
 
-    def step(
-        self, feature: Tensor, target: Tensor, classify: Callable[[Tensor], Tensor], weight: Optional[Tensor]
-    ) -> Dict[str, Tensor]:
-        is_index = feature.dim() == 2 and target.dim() == 1
-        shapes = (tuple(feature.shape), tuple(target.shape))
-        check(is_index, 'feature and target', shapes, 'features (N, C) and class indices (N,) of images')
-        is_left_out = (target < 0) | (target >= self.num_classes)
-        if self.ignore_index is not None:
-            is_left_out = is_left_out | (target == self.ignore_index)
-        if weight is not None:
-            is_left_out = is_left_out | (weight == 0)
+    def step(self, feature: Tensor, target: Tensor, classify: Classify, weight: Optional[Tensor]) -> Losses:
+        target = image_classes(feature, target, self.num_classes, self.ignore_index, weight)
         embedding = F.normalize(self.projection(feature).float(), dim=1)
-        loss = supervised_contrastive_loss(embedding, target.masked_fill(is_left_out, -1), self.temperature)
+        loss = supervised_contrastive_loss(embedding, target, self.temperature)
         return dict(loss_contrast=self.weight * loss)

@@ -1,5 +1,5 @@
 import warnings
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Dict, Optional
 
 import torch
 from mmengine.dist import get_world_size
@@ -8,7 +8,7 @@ from torch import Tensor
 from ..checks import check_config, check_flag, check_probability, check_seed
 from ..ops import anchor_scores, pairwise_cosine
 from ..registry import ANCHORS, MODELS
-from .feature_head import FeatureHead
+from .feature_head import Classify, FeatureHead, Losses
 from .projector import AnchorProjector
 
 
@@ -86,7 +86,7 @@ class SemanticAnchorHead(FeatureHead):
         self.register_buffer('semantic_anchors', torch.zeros(num_classes, channels, **float32))
         self.register_buffer('initialized', torch.zeros(num_classes, **float32))
 
-    def loss(self, *args, **kwargs) -> Dict[str, Tensor]:
+    def loss(self, *args, **kwargs) -> Losses:
         """Advance the anchors by one training step and return its losses; see :meth:`FeatureHead.loss`.
 
         Returns:
@@ -102,9 +102,7 @@ class SemanticAnchorHead(FeatureHead):
             raise FileNotFoundError(self.missing_file)
         return super().loss(*args, **kwargs)
 
-    def step(
-        self, feature: Tensor, target: Tensor, classify: Callable[[Tensor], Tensor], weight: Optional[Tensor]
-    ) -> Dict[str, Tensor]:
+    def step(self, feature: Tensor, target: Tensor, classify: Classify, weight: Optional[Tensor]) -> Losses:
         embedded = self.projector(self.anchors)
         logits = classify(embedded).float()
         right, probability = anchor_scores(logits.detach())
@@ -113,7 +111,16 @@ class SemanticAnchorHead(FeatureHead):
             is_open = is_open.all()
         semantic_anchors = self._average(embedded.detach(), is_open, self.keeps_state)
         gate = is_open.float()
-        losses = self.loss_module(logits, embedded, feature, target, semantic_anchors, gate, self.ignore_index, weight)
+        losses = self.loss_module(
+            logits=logits,
+            embedded=embedded,
+            feature=feature,
+            target=target,
+            semantic_anchors=semantic_anchors,
+            gate=gate,
+            ignore_index=self.ignore_index,
+            weight=weight,
+        )
         cosine, mean_cosine = pairwise_cosine(semantic_anchors)
         losses.update(
             anchor_acc=right.float().mean(),

@@ -1,24 +1,24 @@
 from abc import abstractmethod
-from contextlib import contextmanager
-from typing import Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..checks import check_ignore_index, check_integer
 from ..ops import nearest_labels
 from .float32_buffers import Float32Buffers
 
-Pulled = Tuple[Tensor, Tensor, Optional[Tensor]]  # features, targets and weights
+Classify = Callable[[Tensor], Tensor]  # a task classifier without dropout: (M, C) -> logits (M, K)
+Losses = Dict[str, Tensor]
 
 
 class FeatureHead(Float32Buffers):
-    """What a head adds to its losses, computed from the features that its classifier receives; in training only.
+    """Base of the heads that add losses computed from the features in front of a classifier; used in training only.
 
     Args:
         num_classes: K, at least 2.
         channels: C, the channels of the features.
-        ignore_index: Label that is left out. None: none but those outside [0, K).
+        ignore_index: Label that is left out. None: only labels outside [0, K) are.
 
     Raises:
         ValueError: An argument out of its range.
@@ -32,44 +32,38 @@ class FeatureHead(Float32Buffers):
         self.num_classes = num_classes
         self.channels = channels
         self.ignore_index = ignore_index
-        self._first_pass: Optional[List[Pulled]] = None
 
     def loss(
         self,
-        feature: Tensor,
-        target: Tensor,
-        classify: Callable[[Tensor], Tensor],
-        weight: Optional[Tensor] = None,
-    ) -> Dict[str, Tensor]:
+        feature: Union[Tensor, Sequence[Tensor]],
+        target: Union[Tensor, Sequence[Tensor]],
+        classify: Classify,
+        weight: Union[None, Tensor, Sequence[Optional[Tensor]]] = None,
+    ) -> Losses:
         """Advance the state by one training step and return its losses.
 
         In evaluation mode, or without gradients, the losses are those of the same step, but no buffer changes.
 
         Args:
             feature: (N, C), (N, C, P) or (N, C, H, W), the task classifier's input before its dropout, of any floating
-                dtype.
+                dtype. Or a list of features, as of several forward passes, with lists of their targets and weights.
             target: Class indices (N,), (N, P), or (N, h, w) of any size, or class probabilities (N, K) of (N, C)
                 features.
-            classify: The task classifier without dropout, (M, C) -> logits (M, K).
+            classify: The task classifier.
             weight: Weights of the features, of the shape of class indices for them. None: all are 1.
 
         Returns:
-            Losses, with ``loss`` in their names, and numbers for the log. Nothing for the first of :func:`two_passes`.
+            Losses, with ``loss`` in their names, and numbers for the log.
         """
-        if self._first_pass is not None:
-            if not self._first_pass:
-                self._first_pass.append((feature, target, weight))
-                return {}
-            feature, target, weight = _join(self._first_pass.pop(), (feature, target, weight))
+        features, targets, weights = as_lists(feature, target, weight)
+        feature, target, weight = _join(features), _join(targets), _join_weights(features, weights)
         if feature.dim() == 4 and target.dim() == 3:
             target = nearest_labels(target, feature.shape[2:])
         with torch.autocast(feature.device.type, enabled=False):
             return self.step(feature, target, classify, weight)
 
     @abstractmethod
-    def step(
-        self, feature: Tensor, target: Tensor, classify: Callable[[Tensor], Tensor], weight: Optional[Tensor]
-    ) -> Dict[str, Tensor]:
+    def step(self, feature: Tensor, target: Tensor, classify: Classify, weight: Optional[Tensor]) -> Losses:
         """Return what :meth:`loss` returns; a label map has the size of its features, and there is no autocast."""
 
     @property
@@ -78,29 +72,23 @@ class FeatureHead(Float32Buffers):
         return self.training and torch.is_grad_enabled()
 
 
-@contextmanager
-def two_passes(model: nn.Module) -> Iterator[None]:
-    """Make one step of the feature heads of two forward passes: what the first one gives waits for the second.
-
-    For a batch whose parts go through a model one after the other, so that anchors are classified and averaged once.
-    """
-    heads = [module for module in model.modules() if isinstance(module, FeatureHead)]
-    for head in heads:
-        head._first_pass = []
-    try:
-        yield
-    finally:
-        for head in heads:
-            head._first_pass = None
+def as_lists(
+    feature: Union[Tensor, Sequence[Tensor]],
+    target: Union[Tensor, Sequence[Tensor]],
+    weight: Union[None, Tensor, Sequence[Optional[Tensor]]],
+) -> Tuple[List[Tensor], List[Tensor], List[Optional[Tensor]]]:
+    """Return the lists of features, targets and weights that :meth:`FeatureHead.loss` takes, of one feature as well."""
+    if isinstance(feature, Tensor):
+        return [feature], [target], [weight]
+    return list(feature), list(target), [None] * len(feature) if weight is None else list(weight)
 
 
-def _join(first: Pulled, second: Pulled) -> Pulled:
-    features, targets, weights = zip(first, second)
-    if any(weight is not None for weight in weights):
-        # Without a weight, all of them are 1: places of the feature, (N,), (N, P) or (N, H, W).
-        weights = [
-            feature.new_ones(len(feature), *feature.shape[2:]) if weight is None else weight
-            for feature, weight in zip(features, weights)
-        ]
-        return torch.cat(features), torch.cat(targets), torch.cat(weights)
-    return torch.cat(features), torch.cat(targets), None
+def _join(tensors: List[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+
+
+def _join_weights(features: List[Tensor], weights: List[Optional[Tensor]]) -> Optional[Tensor]:
+    if all(weight is None for weight in weights):
+        return None
+    ones = [feature.new_ones(len(feature), *feature.shape[2:]) for feature in features]
+    return _join([one if weight is None else weight for one, weight in zip(ones, weights)])

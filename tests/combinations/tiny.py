@@ -14,7 +14,7 @@ from mmengine.registry import DATASETS, HOOKS
 from torch import nn
 
 from sar_mm.models.anchor_head import SemanticAnchorHead
-from sar_mm.models.heads import HeadAdapter
+from sar_mm.models.heads import SARHeadMixin
 
 SIZE = 16
 FORMAT = 'yapf.yapflib.yapf_api.FormatCode'  # of configs, in mmengine
@@ -125,7 +125,7 @@ def state(head: nn.Module) -> tuple:
 def open_gates(model: nn.Module) -> None:
     """Set the classifiers such that each classifies its embedded anchors right."""
     for head in model.modules():
-        if not isinstance(head, HeadAdapter) or not isinstance(head.anchor_head, SemanticAnchorHead):
+        if not isinstance(head, SARHeadMixin) or not isinstance(head.anchor_head, SemanticAnchorHead):
             continue
         embedded = deepcopy(head.anchor_head.projector).train()(head.anchor_head.anchors)
         classes = len(embedded)

@@ -8,7 +8,6 @@ from torch import nn
 
 import sar_mm  # noqa: F401
 from sar_mm.models import SemanticAnchorHead
-from sar_mm.models.feature_head import two_passes
 from sar_mm.registry import MODELS
 
 KEYS = ['anchor_acc', 'anchor_conf', 'anchor_cos', 'anchor_cos_mean', 'anchor_gate', 'loss_anchor', 'loss_pull']
@@ -292,36 +291,6 @@ def test_anchor_head__computes_in_float32_under_autocast(kind, is_open):
     assert torch.equal(found[0][1], found[1][1])
 
 
-@pytest.mark.parametrize('kind', ['segmentation', 'classification'])
-def test_anchor_head__has_no_python_branch_on_values(kind):
-    eager, compiled = make_head(momentum=0.5), make_head(momentum=0.5)
-    classifier = make_classifier()
-    torch._dynamo.reset()
-    weight = (4 * torch.linalg.pinv(eager.projector(eager.anchors).detach()).t()).contiguous()
-
-    def step(head, feature, target, weight):
-        return head.loss(feature, target, lambda anchors: F.linear(anchors, weight, classifier.bias))
-
-    fast = torch.compile(step, fullgraph=True, backend='aot_eager')
-    gates = []
-    for index in range(4):
-        feature, target = make_batch(kind, seed=index)
-        # Closed, open, open, closed: one graph serves both states.
-        factor = 2.0 if index in (1, 2) else 0.0
-        inputs = [feature.clone().requires_grad_() for _ in range(2)]
-        expected = step(eager, inputs[0], target, factor * weight)
-        found = fast(compiled, inputs[1], target, factor * weight)
-        for name in KEYS:
-            assert found[name].item() == pytest.approx(expected[name].item(), rel=1e-5, abs=1e-6)
-        for losses in (expected, found):
-            (losses['loss_anchor'] + losses['loss_pull']).backward()
-        assert torch.allclose(inputs[0].grad, inputs[1].grad, atol=1e-7)
-        assert torch.allclose(eager.semantic_anchors, compiled.semantic_anchors, atol=1e-6)
-        assert torch.equal(eager.initialized, compiled.initialized)
-        gates.append(found['anchor_gate'].item())
-    assert gates == [0, 1, 1, 0]
-
-
 @pytest.mark.parametrize('weights', [dict(), dict(anchor_weight=0.0, pull_weight=0.0)])
 def test_anchor_head__gives_every_parameter_a_gradient_in_every_step(weights):
     head, classifier = make_head(loss=dict(type='SARLoss', **weights)), make_classifier()
@@ -512,30 +481,34 @@ def test_anchor_head__weights_of_the_features(kind):
     torch.testing.assert_close(pull, 0.1 * (weight * distance).sum() / weight.sum())
 
 
-@pytest.mark.parametrize('weighted', [(False, False), (True, False), (False, True), (True, True)])
-@pytest.mark.parametrize('kind', ['classification', 'segmentation'])
-def test_two_passes__are_one_step_of_all_features(kind, weighted):
+@pytest.mark.parametrize(
+    ('kind', 'weighted'),
+    [
+        ('classification', (False, False)),
+        ('segmentation', (True, False)),
+        ('classification', (False, True)),
+        ('segmentation', (True, True)),
+    ],
+)
+def test_loss__of_a_list_of_features_is_one_step_of_all(kind, weighted):
     head, classifier = make_head(momentum=0.5), make_classifier()
     batches = [make_batch(kind, seed) for seed in range(2)]
     weights = [torch.rand(target.shape) if given else None for given, (_, target) in zip(weighted, batches)]
     whole = copy.deepcopy(head)
-    features, targets = (torch.cat(parts) for parts in zip(*batches))
-    joined = [torch.ones(t.shape) if w is None else w for w, (_, t) in zip(weights, batches)]
-    expected = whole.loss(features, targets, classifier, torch.cat(joined))
-    with two_passes(head):
-        assert head.loss(*batches[0], classifier, weights[0]) == {}
-        assert not head.initialized.any()
-        losses = head.loss(*batches[1], classifier, weights[1])
+    features, targets = zip(*batches)
+    joined = [torch.ones(t.shape) if w is None else w for w, t in zip(weights, targets)]
+    expected = whole.loss(torch.cat(features), torch.cat(targets), classifier, torch.cat(joined))
+    losses = head.loss(features, targets, classifier, weights if any(weighted) else None)
     for name, value in expected.items():
         torch.testing.assert_close(losses[name], value)
     assert torch.equal(head.semantic_anchors, whole.semantic_anchors)
 
 
-def test_two_passes__leaves_nothing_behind():
-    model = nn.ModuleList([make_head(), make_head()])
-    with pytest.raises(KeyError), two_passes(model):
-        model[0].loss(*make_batch('classification'), opened)
-        raise KeyError
-    for head in model:
-        assert head.loss(*make_batch('classification'), opened).keys() == set(KEYS)
-    copy.deepcopy(model)
+@pytest.mark.parametrize('weight', [None, torch.rand(8)])
+def test_loss__of_a_list_of_one_feature(weight):
+    feature, target = make_batch('classification')
+    one, other = (
+        make_head().loss(feature, target, opened, weight),
+        make_head().loss([feature], [target], opened, [weight]),
+    )
+    assert one == other

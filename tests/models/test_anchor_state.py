@@ -59,8 +59,11 @@ def load_with_mmengine(head, state):
 # ----- Another number of classes, other channels, another gate
 
 
-@pytest.mark.parametrize('other', [dict(num_classes=2), dict(channels=8), dict(num_classes=7, channels=3)], ids=str)
-@pytest.mark.parametrize('gate_per_class', [False, True])
+@pytest.mark.parametrize(
+    ('other', 'gate_per_class'),
+    [(dict(num_classes=2), True), (dict(channels=8), False), (dict(num_classes=7, channels=3), True)],
+    ids=str,
+)
 @pytest.mark.filterwarnings('ignore:the predefined anchors')
 def test_state__starts_anew_where_the_average_does_not_fit(other, gate_per_class):
     head = make_head(**other, gate_per_class=gate_per_class)
@@ -79,8 +82,10 @@ def test_state__of_a_trained_head_is_reset_by_a_checkpoint_that_does_not_fit():
     assert not head.initialized.any()
 
 
-@pytest.mark.parametrize('load', [load_with_torch, load_with_mmengine])
-@pytest.mark.parametrize('per_class', [(False, True), (True, False), (True, True)])
+@pytest.mark.parametrize(
+    ('load', 'per_class'),
+    [(load_with_torch, (False, True)), (load_with_mmengine, (True, False)), (load_with_torch, (True, True))],
+)
 def test_state__outlives_another_gate(load, per_class):
     before, after = (make_head(gate_per_class=each, momentum=0.75) for each in per_class)
     step(before)
@@ -163,8 +168,15 @@ def test_state__takes_the_anchors_of_the_config_and_says_so_once(other):
     assert not model.teacher.initialized.any()
 
 
-@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16, torch.float64])
-@pytest.mark.parametrize('kind', ['GaussianAnchors', 'SimplexETFAnchors'])
+@pytest.mark.parametrize(
+    ('kind', 'dtype'),
+    [
+        ('GaussianAnchors', torch.float32),
+        ('SimplexETFAnchors', torch.bfloat16),
+        ('GaussianAnchors', torch.float16),
+        ('SimplexETFAnchors', torch.float64),
+    ],
+)
 def test_state__of_the_same_anchors_is_kept_without_a_word(kind, dtype):
     before, head = trained(anchors=dict(type=kind)), make_head(anchors=dict(type=kind))
     state = {name: value.to(dtype) for name, value in before.state_dict().items()}

@@ -95,8 +95,11 @@ def compare_compiled(kind, options, backend):
 
 
 @needs_compile
-@pytest.mark.parametrize('options', [LEARNING, ALL], ids=['learning', 'all_options'])
-@pytest.mark.parametrize('kind', ['segmentation', 'classification', 'mixup'])
+@pytest.mark.parametrize(
+    ('kind', 'options'),
+    [('segmentation', ALL), ('classification', LEARNING), ('mixup', ALL)],
+    ids=['seg', 'cls', 'mixup'],
+)
 def test_anchor_head__compiles_to_one_graph(kind, options):
     compare_compiled(kind, options, 'aot_eager')
 

@@ -1,17 +1,17 @@
 """SAR versions of mmpretrain's classification heads."""
 
-from typing import Dict, List, Optional, Union
+from typing import Dict, List, Optional, Tuple, Union
 
 import torch
 from mmpretrain.models.heads import (
     ArcFaceClsHead,
+    ClsHead,
     ConformerHead,
     CSRAClsHead,
     DeiTClsHead,
     EfficientFormerClsHead,
     LeViTClsHead,
-    LinearClsHead,
-    MultiLabelLinearClsHead,
+    MultiLabelClsHead,
     MultiTaskHead,
     StackedLinearClsHead,
     VigClsHead,
@@ -24,37 +24,29 @@ from torch import Tensor, nn
 from ...checks import check
 from ...registry import MODELS
 from ..feature_head import FeatureHead
-from .adapter import HeadAdapter, Recorded
-from .factory import RefusedHead, adapts, register_refusals, register_sar_heads, with_semantic_anchors
+from .factory import RefusedHead, register_mixin, register_refusals, register_sar_heads, with_semantic_anchors
+from .mixin import Recording, SARHeadMixin
 from .normed_linear import NormedLinearClsHead  # noqa: F401
 
 
-class ClsHeadAdapter(HeadAdapter):
-    """Heads whose feature is what the classifier layer, or a dropout in front of it, receives."""
-
-    feature = 'input of the classifier'
-
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        for layer in self.feature_layers():
-            layer.register_forward_pre_hook(self.record_input)
-
-    def feature_layers(self) -> List[nn.Module]:
-        """Return the layers whose input is the feature."""
-        return [self.classifier_layer]
+class SARClsHeadMixin(SARHeadMixin):
+    """Heads that give one label to an image."""
 
     @property
     def anchor_ignore_index(self) -> Optional[int]:
         return getattr(self.loss_module, 'ignore_index', None)
 
-    def classify(self, anchors: Tensor) -> Tensor:
-        return self.classifier_layer(anchors)
-
     def loss(self, feats, data_samples: List, **kwargs) -> Dict[str, Tensor]:
-        with self.recording(lambda: labels_of(data_samples)) as features:
-            losses = super().loss(feats, data_samples, **kwargs)
+        with self.recording() as recording:
+            losses = self.task_losses(feats, data_samples, **kwargs)
         target, weight = self.anchor_target(data_samples), anchor_weight(data_samples)
-        return self.add_losses(losses, self.anchor_losses(features, target, weight))
+        return self.add_losses(losses, self.anchor_losses(recording, target, weight))
+
+    def task_losses(self, feats, data_samples: List, **kwargs) -> Dict[str, Tensor]:
+        """Return the losses of the stock head."""
+        # Not in one `with` statement with recording(): torch.compile would fail.
+        with self.explaining_labels(lambda: labels_of(data_samples)):
+            return super().loss(feats, data_samples, **kwargs)
 
     def anchor_target(self, data_samples: List) -> Tensor:
         """Return the shares of the classes (N, K) where there are scores, as mixup makes them, else indices (N,)."""
@@ -81,102 +73,47 @@ def shares(score: Tensor) -> Tensor:
     return score / score.sum(dim=1, keepdim=True).clamp(min=torch.finfo(score.dtype).tiny)
 
 
-@adapts(LinearClsHead)
-class LinearClsHeadAdapter(ClsHeadAdapter):
-    classifier = 'fc'
-
-
-@adapts(VisionTransformerClsHead)
-class VisionTransformerClsHeadAdapter(ClsHeadAdapter):
-    classifier = 'layers.head'
-
-
-@adapts(StackedLinearClsHead)
-class StackedLinearClsHeadAdapter(ClsHeadAdapter):
-    classifier = 'layers[-1].fc'
-    feature = 'input of the classifier, before the last dropout'
-
-    @property
-    def classifier_layer(self) -> nn.Module:
-        return self.layers[-1].fc
-
-    def feature_layers(self) -> List[nn.Module]:
-        return [self.layers[-2].dropout or self.layers[-1]]
-
-
-@adapts(VigClsHead)
-class VigClsHeadAdapter(ClsHeadAdapter):
-    classifier = 'fc2'
-    feature = 'input of the dropout `drop` in front of the classifier'
-
-    def feature_layers(self) -> List[nn.Module]:
-        return [self.drop]
-
-
-@adapts(ArcFaceClsHead)
-class ArcFaceClsHeadAdapter(ClsHeadAdapter):
+class SARArcFaceClsHeadMixin(SARClsHeadMixin):
     """The anchors are classified as features are at inference: by the scaled cosine, without a margin."""
 
-    classifier = 'norm_product'
     feature = 'input of the classifier, before its normalisation'
 
     def classify(self, anchors: Tensor) -> Tensor:
-        return self.scale * self.classifier_layer(anchors)
+        return self.scale * super().classify(anchors)
 
 
-@adapts(DeiTClsHead)
-class DeiTClsHeadAdapter(ClsHeadAdapter):
+class SARDeiTClsHeadMixin(SARClsHeadMixin):
     """Both tokens are pulled to the same anchors, which are classified as if they were both tokens."""
 
-    classifier = 'layers.head, layers.head_dist'
     feature = 'inputs of the two classifiers, with anchors in common'
-
-    @property
-    def classifier_layer(self) -> nn.Module:
-        return self.layers.head
-
-    def feature_layers(self) -> List[nn.Module]:
-        return [self.layers.head, self.layers.head_dist]
 
     def classify(self, anchors: Tensor) -> Tensor:
         return (self.layers.head(anchors) + self.layers.head_dist(anchors)) / 2
 
-    def anchor_losses(
-        self, features: List[Recorded], target: Tensor, weight: Optional[Tensor] = None
-    ) -> Dict[str, Tensor]:
-        tokens = self.check_features(features, [self.anchor_head] * 2)
-        weight = None if weight is None else torch.cat([weight] * 2)
-        return self.anchor_head.loss(torch.cat(tokens), torch.cat([target] * 2), self.classify, weight)
 
-
-@adapts(ConformerHead)
-class ConformerHeadAdapter(ClsHeadAdapter):
+class SARConformerHeadMixin(SARClsHeadMixin):
     """The convolutional and the transformer branch classify for themselves: each has its own anchors."""
 
-    classifier = 'conv_cls_head, trans_cls_head'
     feature = 'inputs of the two classifiers, each with its own anchors'
+    classifier_layer = None
     branches = ('conv', 'trans')
 
-    def feature_layers(self) -> List[nn.Module]:
-        return [self.conv_cls_head, self.trans_cls_head]
-
     def build_anchor_head(self, options: dict) -> nn.ModuleDict:
-        anchor_heads = [self.build_anchors_of(layer, options) for layer in self.feature_layers()]
+        anchor_heads = [self.build_anchors_of(layer, options) for layer in self.classifier_layers]
         return nn.ModuleDict(zip(self.branches, anchor_heads))
 
     def anchor_losses(
-        self, features: List[Recorded], target: Tensor, weight: Optional[Tensor] = None
+        self, recording: Optional[Recording], target: Tensor, weight: Optional[Tensor] = None
     ) -> Dict[str, Tensor]:
-        anchor_heads = list(self.anchor_head.values())
-        features = self.check_features(features, anchor_heads)
+        features = self.check_features(recording, [each.channels for each in self.anchor_head.values()])
         losses = {}
-        for branch, anchor_head, feature, layer in zip(self.branches, anchor_heads, features, self.feature_layers()):
+        for (branch, anchor_head), feature, layer in zip(self.anchor_head.items(), features, self.classifier_layers):
             branch_losses = anchor_head.loss(feature, target, layer, weight)
             losses.update({f'{branch}_{name}': value for name, value in branch_losses.items()})
         return losses
 
 
-class DistilledClsHeadAdapter(ClsHeadAdapter):
+class SARDistilledClsHeadMixin(SARClsHeadMixin):
     """Heads whose distilled version, their default, mmpretrain has for inference only."""
 
     def __init__(self, *args, **kwargs) -> None:
@@ -185,18 +122,11 @@ class DistilledClsHeadAdapter(ClsHeadAdapter):
         check(not distillation, 'distillation', distillation, 'False, as mmpretrain cannot train with it')
 
 
-@adapts(EfficientFormerClsHead)
-class EfficientFormerClsHeadAdapter(DistilledClsHeadAdapter):
-    classifier = 'head'
-
-
-@adapts(LeViTClsHead)
-class LeViTClsHeadAdapter(DistilledClsHeadAdapter):
-    classifier = 'head.linear'
+class SARLeViTClsHeadMixin(SARDistilledClsHeadMixin):
     feature = 'input of the classifier, after the batch normalisation `head.bn`'
 
 
-class MultiLabelAdapter(ClsHeadAdapter):
+class SARMultiLabelHeadMixin(SARClsHeadMixin):
     """Multi-label heads: an image is pulled to the mean of the anchors of its classes."""
 
     def anchor_target(self, data_samples: List) -> Tensor:
@@ -206,34 +136,22 @@ class MultiLabelAdapter(ClsHeadAdapter):
         return shares(torch.stack([label_to_onehot(sample.gt_label, num_classes) for sample in data_samples]))
 
 
-@adapts(MultiLabelLinearClsHead)
-class MultiLabelLinearClsHeadAdapter(MultiLabelAdapter):
-    classifier = 'fc'
+class SARCSRAClsHeadMixin(SARMultiLabelHeadMixin):
+    """Residual attention: the mean over the positions is what its base logits classify, with all of ``csra_heads``."""
 
+    feature = 'input of the classifiers `csra_heads`, averaged over the positions'
 
-@adapts(CSRAClsHead)
-class CSRAClsHeadAdapter(MultiLabelAdapter):
-    """Residual attention: the mean over the positions is what its base logits classify."""
-
-    classifier = 'csra_heads'
-    feature = 'input of the classifier, averaged over the positions'
-
-    @property
-    def classifier_layer(self) -> nn.Module:
-        return self.csra_heads[0].head
-
-    def record_input(self, layer: nn.Module, inputs: tuple) -> None:
+    def record_input(self, layer: nn.Module, inputs: Tuple[Tensor, ...]) -> None:
         self.record(inputs[0].mean((2, 3)))
 
     def classify(self, anchors: Tensor) -> Tensor:
         return sum(head(anchors[:, :, None, None]) for head in self.csra_heads)
 
 
-@adapts(MultiTaskHead)
-class MultiTaskHeadAdapter:
+class SARMultiTaskHeadMixin:
     """Every sub-head becomes its SAR version; ``anchor_head`` holds for all that have none of their own."""
 
-    classifier = feature = 'those of the sub-heads'
+    feature = 'those of the sub-heads'
 
     def __init__(self, task_heads: dict, **kwargs) -> None:
         super().__init__({task: self._with_anchors(head) for task, head in task_heads.items()}, **kwargs)
@@ -243,7 +161,7 @@ class MultiTaskHeadAdapter:
         is_built = isinstance(head, nn.Module)
         kind = type(head) if is_built else head['type']
         head_class = MMPRETRAIN_MODELS.get(kind) if isinstance(kind, str) else kind
-        if head_class is None or issubclass(head_class, (HeadAdapter, MultiTaskHeadAdapter)):
+        if head_class is None or issubclass(head_class, (SARHeadMixin, SARMultiTaskHeadMixin)):
             return head  # of an unknown type the registry complains
         if is_built:
             raise TypeError(f'SARMultiTaskHead takes configs of stock heads, or SAR heads, but got a {kind.__name__}')
@@ -256,16 +174,34 @@ class MultiTaskHeadAdapter:
         for task, head in self.task_heads.items():
             # Without a sample of the task its head was not run; its anchors are, so that all keys and parameters are
             # there in every step.
-            if isinstance(head, HeadAdapter) and not any(task in sample for sample in data_samples):
+            if isinstance(head, SARHeadMixin) and not any(task in sample for sample in data_samples):
                 parts = [module for module in head.anchor_head.modules() if isinstance(module, FeatureHead)]
                 device = next(head.parameters()).device
-                features = [(torch.zeros(0, part.channels, device=device), True) for part in parts]
-                idle = head.anchor_losses(features, torch.zeros(0, dtype=torch.long, device=device))
-                losses.update({f'{task}_{name}': value for name, value in idle.items()})
+                idle = Recording([torch.zeros(0, part.channels, device=device) for part in parts])
+                idle_losses = head.anchor_losses(idle, torch.zeros(0, dtype=torch.long, device=device))
+                losses.update({f'{task}_{name}': value for name, value in idle_losses.items()})
         return losses
 
 
-_OWN = 'or pass a HeadAdapter if it is a head of your own derived from this one'
+register_mixin(
+    SARClsHeadMixin,
+    {
+        ClsHead: 'fc',
+        StackedLinearClsHead: 'layers.-1.fc',
+        VigClsHead: 'fc2',
+        VisionTransformerClsHead: 'layers.head',
+    },
+)
+register_mixin(SARArcFaceClsHeadMixin, {ArcFaceClsHead: 'norm_product'})
+register_mixin(SARDeiTClsHeadMixin, {DeiTClsHead: ('layers.head', 'layers.head_dist')})
+register_mixin(SARConformerHeadMixin, {ConformerHead: ('conv_cls_head', 'trans_cls_head')})
+register_mixin(SARDistilledClsHeadMixin, {EfficientFormerClsHead: 'head'})
+register_mixin(SARLeViTClsHeadMixin, {LeViTClsHead: 'head.linear'})
+register_mixin(SARMultiLabelHeadMixin, {MultiLabelClsHead: 'fc'})
+register_mixin(SARCSRAClsHeadMixin, {CSRAClsHead: 'csra_heads.0.head'})
+register_mixin(SARMultiTaskHeadMixin, {MultiTaskHead: ()})
+
+_OWN = 'or derive a head from it that has one, and call with_semantic_anchors()'
 _REGRESSION = 'it regresses numbers and has no classes; keep it, and use the SAR versions of the heads that classify'
 _PRETEXT = (
     'it learns a self-supervised pretext task and has no classes; '

@@ -1,24 +1,29 @@
 """From a stock head class to the class of the same head with semantic anchors."""
 
-from typing import Callable, Dict, Iterable, List, Optional, Union
+from inspect import Parameter, Signature, signature
+from typing import Dict, Iterable, List, Optional, Tuple, Union
 
 from mmengine.registry import Registry
 
 from ...registry import MODELS
-from .adapter import HeadAdapter
+from .mixin import SARHeadMixin
 
-# The adapter of a stock head and of those derived from it, or the reason why there is none.
-_ADAPTERS: Dict[type, Union[type, str]] = {}
+Classifier = Union[str, Tuple[str, ...]]
+
+# The mixin and the classifier of a stock head and of those derived from it.
+_MIXINS: Dict[type, Tuple[type, Classifier]] = {}
+# Why a stock head can have no anchors. It holds for those derived from it, too, unless there is a mixin for them.
+_REASONS: Dict[type, str] = {}
 
 
-def adapts(*head_classes: type) -> Callable[[type], type]:
-    """Make the decorated adapter the default for these head classes and those derived from them."""
+def register_mixin(mixin: type, classifiers: Dict[type, Classifier]) -> None:
+    """Make a mixin the default for head classes and those derived from them.
 
-    def decorate(adapter: type) -> type:
-        _ADAPTERS.update(dict.fromkeys(head_classes, adapter))
-        return adapter
-
-    return decorate
+    Args:
+        mixin: A :class:`SARHeadMixin`.
+        classifiers: The path of the classifier layer in each head class.
+    """
+    _MIXINS.update({head_class: (mixin, classifier) for head_class, classifier in classifiers.items()})
 
 
 class RefusedHead:
@@ -30,16 +35,19 @@ class RefusedHead:
         raise TypeError(self.reason)
 
 
-def with_semantic_anchors(head_class: type, adapter: Optional[type] = None) -> type:
-    """Return ``SAR<Head>``: the head with semantic anchors, an option ``anchor_head`` more and everything else alike.
+def with_semantic_anchors(
+    head_class: type, classifier: Optional[Classifier] = None, mixin: Optional[type] = None
+) -> type:
+    """Return ``SAR<Head>``: the head with semantic anchors, with the further option ``anchor_head``.
 
     Args:
         head_class: A decode head of mmseg or a classification head of mmpretrain; docs/heads.md lists them.
-        adapter: The :class:`HeadAdapter` that knows the head's feature and classifier. None: that of the nearest
-            base class.
+        classifier: Path of the layer that classifies, such as ``'layers.fc'``, or paths. None: that of the nearest base
+            class, ``conv_seg`` of decode heads and ``fc`` of classification heads.
+        mixin: A :class:`SARHeadMixin` of one's own. None: that of the nearest base class.
 
     Raises:
-        TypeError: No adapter is known for the head, or it has no class anchors by its nature.
+        TypeError: No mixin is known for the head, or it has no class anchors by its nature.
 
     Example::
 
@@ -48,20 +56,45 @@ def with_semantic_anchors(head_class: type, adapter: Optional[type] = None) -> t
 
         SARMyHead = MODELS.register_module(module=with_semantic_anchors(MyHead))
     """
-    if issubclass(head_class, HeadAdapter):
-        raise TypeError(f'{head_class.__name__} has semantic anchors already')
-    if adapter is None:
-        adapter = next((_ADAPTERS[base] for base in head_class.__mro__ if base in _ADAPTERS), None)
-    if adapter is None:
-        known = ', '.join(sorted(base.__name__ for base, known in _ADAPTERS.items() if isinstance(known, type)))
+    name = head_class.__name__
+    if issubclass(head_class, SARHeadMixin):
+        raise TypeError(f'{name} has semantic anchors already')
+    base = next((each for each in head_class.__mro__ if each in _MIXINS or each in _REASONS), None)
+    if mixin is None and base is None:
+        known = ', '.join(sorted(each.__name__ for each in _MIXINS))
         raise TypeError(
-            f'with_semantic_anchors() does not know the feature and the classifier of {head_class.__name__}: derive '
-            f'the head from one of {known}, or write a HeadAdapter and pass it as `adapter`'
+            f'with_semantic_anchors() does not know how {name} calls its classifier: derive the head from one of '
+            f'{known}, or pass a `mixin`'
         )
-    if isinstance(adapter, str):
-        raise TypeError(f'{head_class.__name__} can have no semantic anchors: {adapter}')
-    namespace = dict(__module__=head_class.__module__, __doc__=f'{head_class.__name__} with semantic anchors.')
-    return type(f'SAR{head_class.__name__}', (adapter, head_class), namespace)
+    if mixin is None and base in _REASONS and (base is head_class or base not in _MIXINS):
+        raise TypeError(f'{name} can have no semantic anchors: {_REASONS[base]}')
+    known_mixin, known_classifier = _MIXINS.get(base, (None, None))
+    mixin = known_mixin if mixin is None else mixin
+    if classifier is None:
+        classifier = getattr(mixin, 'classifier', known_classifier)
+        if classifier is None:
+            raise TypeError(f'with_semantic_anchors() does not know the classifier of {name}: pass its path')
+
+    def __init__(self, *args, **kwargs) -> None:
+        super(sar_class, self).__init__(*args, **kwargs)
+
+    __init__.__signature__ = _with_anchor_head(signature(head_class.__init__))
+    namespace = dict(
+        __init__=__init__,
+        __module__=head_class.__module__,
+        __doc__=f'{name} with semantic anchors.',
+        classifier=classifier,
+    )
+    sar_class = type(f'SAR{name}', (mixin, head_class), namespace)
+    return sar_class
+
+
+def _with_anchor_head(stock: Signature) -> Signature:
+    option = Parameter('anchor_head', Parameter.KEYWORD_ONLY, default=None, annotation=Optional[dict])
+    parameters = list(stock.parameters.values())
+    has_kwargs = parameters[-1].kind is Parameter.VAR_KEYWORD
+    parameters.insert(len(parameters) - has_kwargs, option)
+    return stock.replace(parameters=parameters)
 
 
 def register_sar_heads(names: Iterable[str], registry: Registry, namespace: dict) -> List[str]:
@@ -81,6 +114,6 @@ def register_sar_heads(names: Iterable[str], registry: Registry, namespace: dict
 def register_refusals(reasons: Dict[str, str], registry: Registry) -> None:
     """Register for heads of a toolbox's registry why there is no ``SAR<Head>``, as far as its version has them."""
     for name in reasons.keys() & registry.module_dict.keys():
-        _ADAPTERS[registry.module_dict[name]] = reasons[name]
+        _REASONS[registry.module_dict[name]] = reasons[name]
         reason = f'{name} can have no semantic anchors: {reasons[name]}'
         MODELS.register_module(module=type(f'SAR{name}', (RefusedHead,), dict(reason=reason)))

@@ -53,16 +53,16 @@ class SARLoss(nn.Module):
         super().__init__()
         check_weight('anchor_weight', anchor_weight)
         check_weight('pull_weight', pull_weight)
+        check_weight('separation_weight', separation_weight)
         if confidence is not None:
             check_probability('confidence', confidence, ends=False)
-        check_choice('distance', distance, DISTANCES)
-        self.anchor_weight = anchor_weight
-        self.pull_weight = pull_weight
-        check_weight('separation_weight', separation_weight)
         margin = separation_margin
         check(is_number(margin) and -1 <= margin <= 1, 'separation_margin', margin, 'a number in [-1, 1]')
         check_flag('class_balanced', class_balanced)
         check_flag('sync_valid', sync_valid)
+        check_choice('distance', distance, DISTANCES)
+        self.anchor_weight = anchor_weight
+        self.pull_weight = pull_weight
         self.confidence = confidence
         self.distance = distance
         self.class_balanced = class_balanced
@@ -93,9 +93,16 @@ class SARLoss(nn.Module):
             ignore_index: See :func:`sar_mm.ops.pull_loss`.
             weight: Weights of the features in the pull, see :func:`sar_mm.ops.pull_loss`.
         """
-        pull = self.pull(feature, target, semantic_anchors, ignore_index, gate if gate.dim() else None, weight)
+        pull = self.pull(
+            feature=feature,
+            target=target,
+            semantic_anchors=semantic_anchors,
+            ignore_index=ignore_index,
+            gate=gate if gate.dim() else None,
+            weight=weight,
+        )
         losses = dict(
-            loss_anchor=self.anchor_weight * self.classify(logits),
+            loss_anchor=self.anchor_weight * self.classify(logits=logits),
             # Filled rather than multiplied: the pull of huge features is infinite, and 0 times that, NaN.
             loss_pull=self.pull_weight * (pull if gate.dim() else pull.masked_fill(gate == 0, 0.0)),
         )
@@ -107,23 +114,23 @@ class SARLoss(nn.Module):
         """Return the anchor classification loss, a scalar, of logits (K, K)."""
         return anchor_cross_entropy(logits, self.confidence)
 
-    def pull(
-        self,
-        feature: Tensor,
-        target: Tensor,
-        semantic_anchors: Tensor,
-        ignore_index: Optional[int],
-        gate: Optional[Tensor],
-        weight: Optional[Tensor],
-    ) -> Tensor:
-        """Return the mean distance of the features to the anchors of their classes, a scalar."""
+    def pull(self, feature: Tensor, semantic_anchors: Tensor, **options) -> Tensor:
+        """Return the mean distance of the features to the anchors of their classes, a scalar.
+
+        A subclass with another distance maps features and anchors to where it is the Euclidean one.
+
+        Args:
+            feature: See :func:`sar_mm.ops.pull_loss`.
+            semantic_anchors: S, (K, C).
+            options: ``target``, ``ignore_index``, ``gate`` and ``weight`` of :func:`sar_mm.ops.pull_loss`.
+        """
         scale = 1.0
         if self.distance == 'cosine':  # ||a - b||^2 is 2 - 2 cos of unit vectors
             feature = F.normalize(at_least_float32(feature), dim=1)
             semantic_anchors = F.normalize(semantic_anchors, dim=1)
             scale = semantic_anchors.shape[1] / 2
-        options = dict(class_balanced=self.class_balanced, sync_valid=self.sync_valid)
-        return scale * pull_loss(feature, target, semantic_anchors, ignore_index, gate=gate, weight=weight, **options)
+        options.update(class_balanced=self.class_balanced, sync_valid=self.sync_valid)
+        return scale * pull_loss(feature=feature, anchors=semantic_anchors, **options)
 
 
 @MODELS.register_module()

@@ -1,7 +1,7 @@
 from abc import abstractmethod
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from inspect import signature
-from typing import Any, ContextManager, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, ContextManager, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.logging import MessageHub
@@ -11,49 +11,28 @@ from torch import Tensor, nn
 
 from ...checks import check_choice, check_config, check_flag, check_integer, check_weight
 from ...registry import MODELS
-from ..feature_head import two_passes
 from .cutmix import Paste, paste
 from .data_preprocessor import SemiDataPreprocessor
 from .pseudo_labels import PseudoLabels
-from .task_losses import Part, keep_running_stats, split_losses
+from .task_losses import Part, keep_running_stats, one_anchor_step, split_losses
 from .teacher import evaluating, labelling, start_as_the_student
+from .view import View
 
 PARTS = ('student', 'teacher')
 
 
-class View(NamedTuple):
-    """Unlabelled images as the student sees them, with what it should see in them."""
-
-    images: Tensor  # (N, C, H, W)
-    label: Tensor  # (N,) or (N, H, W)
-    mask: Tensor  # which labels count, of the same shape
-    inside: Tensor  # what is part of an image and no padding, of the same shape
-    samples: List  # data samples of the images
-
-    @property
-    def weight(self) -> Optional[Tensor]:
-        """The mask as weights of the images, (N,); None where it is one of pixels, which are ignored by their label."""
-        return self.mask.float() if self.mask.dim() == 1 else None
-
-    @property
-    def part(self) -> Part:
-        """These images as a part of a batch whose losses are split."""
-        return Part(len(self.images), self.weight, self.inside.float().mean())
-
-
 class SemiModel(BaseModel):
-    """A student that learns from labelled images, and to see in strong views of others what it sees in weak ones.
+    """Base of :class:`SemiSegmentor` and :class:`SemiClassifier`: training with pseudo-labels of weak views.
 
-    What segmentation and classification share; see :class:`SemiSegmentor` and :class:`SemiClassifier`. The student is
-    the model of the config, unchanged, with its weights under ``student.``; a checkpoint of that model alone loads into
-    it.
+    The student is the model of the config, unchanged, with its weights under ``student.``; a checkpoint of that model
+    alone loads into it.
 
     Args:
         student: Config of the model.
         data_preprocessor: That of the student, for configs that have it beside the model.
-        teacher: Config of a moving average of the student, by default a :class:`MeanTeacher`, which makes the
-            pseudo-labels in evaluation mode. None: the student itself makes them, from weak views in its training
-            batch: batch normalisation takes its statistics of that batch, as published.
+        teacher: Config of a moving average of the student, by default a :class:`MeanTeacher`, that makes the
+            pseudo-labels in evaluation mode. None: the student makes them, with batch normalisation by the statistics
+            of its training batch, as published.
         threshold: A pseudo-label counts if its probability is at least this number in [0, 1]; or the config of a
             :class:`SelfAdaptiveThreshold`.
         distribution_alignment: Options of :class:`DistributionAlignment`. None: there is none.
@@ -61,8 +40,8 @@ class SemiModel(BaseModel):
         unsup_weight: Weight of the loss on unlabelled images.
         warmup_iters: Steps of the run in which that weight rises from 0, linearly.
         joint_forward: Put labelled images, strong views and, without a teacher, weak views through the student in one
-            batch, of which batch normalisation takes its statistics. False: strong views come after the others, with
-            statistics of their own, as in UniMatch; with a teacher, the running ones leave them out.
+            batch. False: strong views come in a second batch, with batch statistics of their own, as in UniMatch; with
+            a teacher, the running statistics leave them out.
         predict_with: Which part predicts in tests, ``'student'`` or ``'teacher'``. None: the teacher if there is one.
 
     Raises:
@@ -128,11 +107,11 @@ class SemiModel(BaseModel):
         """Return data samples with the labels of a view."""
 
     def inside(self, label: Tensor, samples: List) -> Tensor:
-        """Return what is part of the images and no padding, a boolean of the shape of labels."""
+        """Return what is no padding, a boolean of the shape of labels."""
         return torch.ones_like(label, dtype=torch.bool)
 
     def draw_pastes(self, images: Tensor) -> List[Paste]:
-        """Draw what is to be pasted from one image of a strong view into another."""
+        """Draw the boxes to paste from one image of a strong view into another."""
         return []
 
     perturbs_features = False  # whether weak views go through the student, too, with features perturbed
@@ -166,17 +145,18 @@ class SemiModel(BaseModel):
         return self.predicting_part(inputs, data_samples, mode=mode)
 
     def loss(self, inputs: Tensor, data_samples: List, branches: Dict[str, int]) -> Dict[str, Tensor]:
-        """Return the losses of a step, and what to log of the pseudo-labels.
-
-        The student's own losses are those of the labelled images, except that semantic anchors pull the features of
-        all. To these come ``loss_unsup`` and, for the log, ``pseudo_ratio``, the share of pseudo-labels that count,
-        ``pseudo_threshold``, the mean one, and ``pseudo_acc``, the share of those that count that are right, where
-        labels happen to be known; 0 where none counts.
+        """Return the losses of a step.
 
         Args:
             inputs: (N, C, H, W), labelled images, strong views, weak views.
             data_samples: One per image.
             branches: Number of images by the name of the branch, in this order.
+
+        Returns:
+            The student's losses of the labelled images, except that semantic anchors pull the features of all;
+            ``loss_unsup``; and for the log ``pseudo_ratio`` (share of pseudo-labels that count), ``pseudo_threshold``
+            (the mean one) and, where labels are known, ``pseudo_acc`` (share of those that count that are right; 0 if
+            none counts).
         """
         images = dict(zip(branches, inputs.split(list(branches.values()))))
         each = iter(data_samples)
@@ -201,7 +181,7 @@ class SemiModel(BaseModel):
         number, weak = len(images['weak']), samples['weak']
         needs_more = self.teacher is None and any(pastes.values())
         if self.teacher is not None:
-            # At the start of a step: at its end, the optimizer's step is not in the hands of a model.
+            # At the start of a step: a model does not see the optimizer's step at its end.
             self.teacher.update_parameters(self.student)
             probability = self.predict_probability(self.teacher.module, images['weak'])
         else:
@@ -211,7 +191,7 @@ class SemiModel(BaseModel):
             if needs_more:  # what is pasted is labelled in evaluation mode, as in UniMatch
                 with evaluating(self.student):
                     probability = torch.cat([probability, self.predict_probability(self.student, images['weak'])])
-            # Autocast keeps the weights it has cast, here without the graph that training needs.
+            # Autocast caches the weights that it has cast, here without the graph that training needs.
             torch.clear_autocast_cache()
         inside = self.inside(probability[:number, 0], weak)
         counted = torch.cat([inside, torch.zeros_like(inside)]) if needs_more else inside
@@ -240,24 +220,30 @@ class SemiModel(BaseModel):
         """Return the student's losses of labelled images, and the loss of unlabelled ones: the mean of both kinds."""
         passes = []
         unsup: Dict[str, List[Tensor]] = {name: [] for name in views}
-        with two_passes(self.student) if len(batches) > 1 else nullcontext():
-            for batch in batches:
-                unlabelled = [views[name] for name in batch if name in views]
-                is_first = 'labelled' in batch
-                given = [*([images] if is_first else []), *(view.images for view in unlabelled)]
-                given_samples = [*(samples if is_first else [])]
-                for view in unlabelled:
-                    given_samples += self.label_samples(view)
-                parts = [Part(len(images) if is_first else 0, factor=self.sup_weight), *(v.part for v in unlabelled)]
-                weak = sum(map(len, given[:-1])) if batch[-1] == 'weak' else None
-                perturbing = nullcontext() if weak is None else self.perturbing(weak)
-                keep = is_first or self.teacher is None
-                keeping = nullcontext() if keep else keep_running_stats(self.student)
-                with perturbing, keeping, split_losses(self.student, parts) as collected:
-                    passes.append(self.student.loss(torch.cat(given), given_samples))
-                for name, values in zip([name for name in batch if name in views], collected):
-                    unsup[name] += values
-        # In the usual order; what only the last one has are those of the anchors.
+        given_to_anchors: Dict[nn.Module, tuple] = {}
+        for batch in batches:
+            is_first, is_last = batch is batches[0], batch is batches[-1]
+            names = [name for name in batch if name != 'labelled']
+            inputs = [views[name].images for name in names]
+            data_samples = [sample for name in names for sample in self.label_samples(views[name])]
+            if is_first:
+                inputs, data_samples = [images, *inputs], [*samples, *data_samples]
+            parts = [
+                Part(len(images) if is_first else 0, factor=self.sup_weight),
+                *(views[name].part for name in names),
+            ]
+            with ExitStack() as contexts:
+                if batch[-1] == 'weak':
+                    contexts.enter_context(self.perturbing(start=sum(map(len, inputs[:-1]))))
+                if not is_first and self.teacher is not None:
+                    contexts.enter_context(keep_running_stats(self.student))
+                if len(batches) > 1:
+                    contexts.enter_context(one_anchor_step(self.student, given_to_anchors, is_last))
+                collected = contexts.enter_context(split_losses(self.student, parts))
+                passes.append(self.student.loss(torch.cat(inputs), data_samples))
+            for name, values in zip(names, collected):
+                unsup[name] += values
+        # In the order of a single pass: those of the anchors are in the last one only.
         losses = {name: passes[0].get(name, value) for name, value in passes[-1].items()}
         strong = [sum(unsup[name]) for name in views if name != 'weak']
         if not all(isinstance(value, Tensor) for value in strong):
@@ -268,28 +254,25 @@ class SemiModel(BaseModel):
         return losses, sum(kinds) / len(kinds)
 
     def _warmup(self) -> float:
-        """Return the share of ``unsup_weight`` in this step of the run, which a loaded checkpoint does not bring on."""
+        """Return the share of ``unsup_weight`` in this step of the run, whatever checkpoint was loaded."""
         if not self.warmup_iters:
             return 1.0
         hub = MessageHub.get_current_instance()
         if 'iter' not in hub.runtime_info:
             raise RuntimeError(
-                'semi.warmup_iters counts the steps of a Runner with its RuntimeInfoHook, but there is none: tell them '
+                'semi.warmup_iters counts the steps of a Runner with its RuntimeInfoHook, but there is none: set them '
                 "by MessageHub.get_current_instance().update_info('iter', step)"
             )
         return min(hub.get_info('iter') / self.warmup_iters, 1.0)
 
     def _prepare_loading(self, state_dict: Dict[str, Any], prefix: str, *args) -> None:
-        """Turn a checkpoint of the student's model alone into one of both parts; what a teacher lacks is the student's.
-
-        Checkpoints of 0.1.0 have the number of steps, too.
-        """
+        """Make a checkpoint of the student's model alone one of student and teacher."""
         own = [name for name in state_dict if name.startswith(prefix)]
         if own and not any(name.startswith(f'{prefix}student.') for name in own):
             for name in own:
                 value = state_dict.pop(name)
                 state_dict[f'{prefix}student.{name[len(prefix) :]}'] = value
-        state_dict.pop(f'{prefix}steps', None)
+        state_dict.pop(f'{prefix}steps', None)  # of checkpoints of 0.1.0
         if own and self.teacher is not None:
             start_as_the_student(self.teacher, self.student, state_dict, prefix)
 
@@ -301,12 +284,11 @@ class SemiModel(BaseModel):
         return dict(pseudo_acc=(counts & (label == truth)).sum() / counts.sum().clamp(min=1))
 
 
-def check_options(semi: Optional[dict], model_class: type, own: tuple) -> dict:
-    """Return the options in ``semi``; a ValueError for one that there is not."""
-    valid = [name for name in signature(SemiModel).parameters if name not in ('student', 'data_preprocessor')]
-    valid += own
+def check_options(semi: Optional[dict], own: Sequence[str] = ()) -> dict:
+    """Return the options in ``semi``; a ValueError for one that does not exist."""
     semi = {} if semi is None else semi
     check_config('semi', semi, 'dict(threshold=0.95)')
+    valid = sorted({*signature(SemiModel).parameters, *own} - {'student', 'data_preprocessor'})
     for name in semi:
-        check_choice(f'semi.{name}={semi[name]!r}', name, sorted(valid))
+        check_choice(f'semi.{name}={semi[name]!r}', name, valid)
     return dict(semi)

@@ -7,7 +7,8 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from ...registry import MODELS
-from .base import SemiModel, View, check_options
+from .base import SemiModel, check_options
+from .view import View
 
 
 @MODELS.register_module()
@@ -15,8 +16,8 @@ class SemiClassifier(SemiModel):
     """Semi-supervised training of an image classifier of mmpretrain: FixMatch, with FreeMatch's and other options.
 
     Sohn et al., "FixMatch", NeurIPS 2020; with ``threshold=dict(type='SelfAdaptiveThreshold')``, Wang et al.,
-    "FreeMatch", ICLR 2023; with a ``teacher``, labels come from a moving average of the student. Where the head has
-    semantic anchors, they pull labelled features by their labels and those of strong views by pseudo-labels that count.
+    "FreeMatch", ICLR 2023. Semantic anchors pull labelled features by their labels and those of strong views by the
+    pseudo-labels that count.
 
     Args:
         classifier: Config of a classifier, stock or with semantic anchors.
@@ -40,7 +41,7 @@ class SemiClassifier(SemiModel):
     same_geometry = False
 
     def __init__(self, classifier: dict, semi: Optional[dict] = None, data_preprocessor: Optional[dict] = None) -> None:
-        super().__init__(classifier, data_preprocessor, **check_options(semi, SemiClassifier, ()))
+        super().__init__(classifier, data_preprocessor, **check_options(semi))
 
     def count_classes(self) -> int:
         head = getattr(self.student, 'head', None)
@@ -68,7 +69,7 @@ class SemiClassifier(SemiModel):
         labelled = []
         for sample, label, weight in zip(view.samples, view.label, view.weight):
             sample = DataSample(metainfo=sample.metainfo)
-            # Not set_gt_label(), which reads the value: a GPU would be waited for.
+            # set_gt_label() reads the value, and so waits for the GPU.
             sample.set_field(label.view(1), 'gt_label', dtype=torch.Tensor)
             sample.set_field(weight, 'sample_weight')
             labelled.append(sample)

@@ -1,8 +1,4 @@
-"""CutMix as in UniMatch.
-
-French et al., "Semi-supervised semantic segmentation needs strong, varied perturbations", BMVC 2020; the sizes of the
-boxes are those of Yang et al., "Revisiting Weak-to-Strong Consistency", CVPR 2023: 2 to 40 % of the area.
-"""
+"""CutMix as in UniMatch: French et al., BMVC 2020, with boxes of 2 to 40 % of the area as in Yang et al., CVPR 2023."""
 
 from typing import List, NamedTuple, Optional, Tuple
 
@@ -10,6 +6,10 @@ import torch
 from torch import Tensor
 
 Box = Tuple[slice, slice]
+
+
+AREA = (0.02, 0.4)
+ASPECT = (0.3, 1 / 0.3)
 
 
 class Paste(NamedTuple):
@@ -20,10 +20,6 @@ class Paste(NamedTuple):
     box: Box
 
 
-AREA = (0.02, 0.4)
-ASPECT = (0.3, 1 / 0.3)
-
-
 def draw_pastes(number: int, height: int, width: int, prob: float) -> List[Paste]:
     """Draw a box of another image for the share ``prob`` of ``number`` images; a single image has no other one."""
     shift = int(torch.randint(1, max(number, 2), ()))  # so that no image meets itself
@@ -32,13 +28,7 @@ def draw_pastes(number: int, height: int, width: int, prob: float) -> List[Paste
 
 
 def paste(values: Tensor, pastes: List[Paste], source: Optional[Tensor] = None) -> Tensor:
-    """Return images, labels or masks (N, ..., H, W) with the boxes of others in them; without boxes, as they are.
-
-    Args:
-        values: (N, ..., H, W).
-        pastes: What to paste.
-        source: What the boxes are taken of, of the same shape. None: the values.
-    """
+    """Return images, labels or masks (N, ..., H, W) with boxes of ``source``, or of themselves, pasted into them."""
     if not pastes:
         return values
     source = values if source is None else source
@@ -51,8 +41,7 @@ def paste(values: Tensor, pastes: List[Paste], source: Optional[Tensor] = None) 
 def draw_box(height: int, width: int, prob: float) -> Optional[Box]:
     """Draw a box of random area, shape and place from torch's global generator; None with the chance ``1 - prob``.
 
-    Shapes and places are drawn again until the box fits, of the same area. Its sides are relative to those of the
-    image, or no box might fit into a long one.
+    Shape and place are drawn again until the box fits. Its aspect is relative to the image's, or none might fit.
     """
     chance, area = torch.rand(2).tolist()
     if chance >= prob:

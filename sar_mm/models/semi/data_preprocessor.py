@@ -10,13 +10,11 @@ from ...checks import check
 
 
 class SemiDataPreprocessor(BaseDataPreprocessor):
-    """Stacks labelled images and the views of unlabelled ones to one batch; a model's own preprocessor does the rest.
-
-    Order of the batch: labelled images, strong views (``strong...``, sorted by name), weak views.
+    """Stacks labelled images, strong views (``strong...``, sorted by name) and weak views to one batch, in this order.
 
     Args:
         inner: The data preprocessor of the student.
-        same_geometry: Whether a pixel shows the same thing in all views of an image, as pseudo-labels of pixels need.
+        same_geometry: Whether all views of an image must have the same geometry, as pseudo-labels of pixels need.
 
     Raises:
         ValueError: The inner one mixes images, or makes scores of labels.
@@ -24,10 +22,9 @@ class SemiDataPreprocessor(BaseDataPreprocessor):
 
     def __init__(self, inner: nn.Module, same_geometry: bool) -> None:
         super().__init__()
-        augments = getattr(inner, 'batch_augments', None)
-        check(not augments, 'data_preprocessor.batch_augments', augments, 'None in semi-supervised training')
-        to_onehot = getattr(inner, 'to_onehot', False)
-        check(not to_onehot, 'data_preprocessor.to_onehot', to_onehot, 'False in semi-supervised training')
+        for name, off in (('batch_augments', None), ('to_onehot', False)):
+            value = getattr(inner, name, off)
+            check(not value, f'data_preprocessor.{name}', value, f'{off} in semi-supervised training')
         self.inner = inner
         self.same_geometry = same_geometry
         self._sizes: Dict[str, int] = {}
@@ -54,7 +51,7 @@ class SemiDataPreprocessor(BaseDataPreprocessor):
         for item in data:
             for name, packed in item.items():
                 items.setdefault(name, []).append(packed)
-        # An item keeps its views in a set, whose order is another one in every process.
+        # An item keeps its views in a set, whose order differs between processes.
         strong = sorted(name for name in items if name.startswith('strong'))
         if not {'labelled', 'weak'} <= items.keys() or not strong:
             raise ValueError(
@@ -64,7 +61,7 @@ class SemiDataPreprocessor(BaseDataPreprocessor):
             )
         names = ['labelled', *strong, 'weak']
         sizes = {name: len(items[name]) for name in names}
-        # The sampler keeps the ratio if the dataloader cuts its stream where the sampler means to; it cannot know.
+        # The sampler keeps the ratio only if batch_size is what it counts with, and it does not know batch_size.
         if self._sizes and sizes != self._sizes:
             raise ValueError(
                 f'the batch holds {sizes}, the one before {self._sizes}: batch_size of the dataloader has to be the '
@@ -86,10 +83,7 @@ class SemiDataPreprocessor(BaseDataPreprocessor):
 
 
 def check_geometry(samples: Dict[str, list], strong: List[str]) -> None:
-    """Raise a ValueError if a strong view was resized or flipped otherwise than the weak one.
-
-    Where a crop was taken is not known of an image.
-    """
+    """Raise a ValueError if a strong view was resized or flipped differently; crops are not known."""
     for name in strong:
         for weak, view in zip(samples['weak'], samples[name]):
             for key in ('img_shape', 'scale_factor', 'flip', 'flip_direction'):

@@ -1,4 +1,4 @@
-"""Which of a teacher's predictions become labels."""
+"""Which predictions become pseudo-labels."""
 
 from typing import Any, Dict, Optional, Tuple, Union
 
@@ -20,7 +20,7 @@ class FixedThreshold(nn.Module):
 
     Args:
         num_classes: K; the threshold does not depend on it.
-        value: A prediction becomes a label if its probability is at least this, in [0, 1].
+        value: The smallest probability of a pseudo-label, in [0, 1].
     """
 
     def __init__(self, num_classes: int, value: float = 0.95) -> None:
@@ -34,17 +34,13 @@ class FixedThreshold(nn.Module):
 
 
 class Averages(Float32Buffers):
-    """A module whose buffers are only right together: loaded all, or, for another number of classes, none."""
+    """A module whose buffers are only right together: all are loaded, or none where their shapes differ."""
 
     def _load_from_state_dict(self, state_dict: Dict[str, Any], prefix: str, *args) -> None:
         own = {prefix + name: buffer for name, buffer in self.named_buffers(recurse=False)}
         if any(name in state_dict and state_dict[name].shape != own[name].shape for name in own):
-            state_dict.update({name: self.initial(name[len(prefix) :], buffer) for name, buffer in own.items()})
+            state_dict.update(own)
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-    def initial(self, name: str, buffer: Tensor) -> Tensor:
-        """Return what a buffer starts with; every subclass says it."""
-        raise NotImplementedError(f'{type(self).__name__} does not say what its buffers start with')
 
 
 @MODELS.register_module()
@@ -66,11 +62,8 @@ class SelfAdaptiveThreshold(Averages):
         self.register_buffer('overall', torch.tensor(1 / num_classes, dtype=torch.float32))
         self.register_buffer('per_class', torch.full((num_classes,), 1 / num_classes, dtype=torch.float32))
 
-    def initial(self, name: str, buffer: Tensor) -> Tensor:
-        return torch.full_like(buffer, 1 / len(self.per_class))
-
     def forward(self, probability: Tensor, counted: Tensor) -> Tensor:
-        """Take the probabilities (N, K, ...) that are ``counted`` (N, ...) in, and return the thresholds, (N, ...)."""
+        """Average the probabilities (N, K, ...) that are ``counted`` (N, ...) and return the thresholds, (N, ...)."""
         confidence, label = probability.max(dim=1)
         update_average(self.overall, mean_over_processes(confidence[:, None], counted)[0], self.momentum)
         update_average(self.per_class, mean_over_processes(probability, counted), self.momentum)
@@ -82,9 +75,9 @@ class DistributionAlignment(Averages):
     """Scales predictions such that on average the classes are as frequent as they should be.
 
     ``q_k target_k / mean(q)_k``, normalised; Berthelot et al., "ReMixMatch", ICLR 2020, section 3.1, with moving
-    averages over the predictions of all processes. They start at the mean of the first batch. Neither padding nor
-    ignored pixels count. That of the labels is at first the plain mean of all batches, or a class that the first one
-    lacks would get no pseudo-labels for long.
+    averages over all processes that start at the mean of the first batch. Neither padding nor ignored pixels count. The
+    average of the labels is at first the plain mean of all batches: a class that the first one lacks would get no
+    pseudo-labels for long.
 
     Args:
         num_classes: K.
@@ -98,12 +91,9 @@ class DistributionAlignment(Averages):
         check_choice('distribution_alignment.target', target, TARGETS)
         self.momentum = momentum
         self.target = target
-        self.register_buffer('predicted', torch.full((num_classes,), 1 / num_classes, dtype=torch.float32))
-        self.register_buffer('wanted', torch.full((num_classes,), 1 / num_classes, dtype=torch.float32))
+        for name in ('predicted', 'wanted'):
+            self.register_buffer(name, torch.full((num_classes,), 1 / num_classes, dtype=torch.float32))
         self.register_buffer('batches', torch.tensor(0.0, dtype=torch.float32))  # that are in the averages
-
-    def initial(self, name: str, buffer: Tensor) -> Tensor:
-        return torch.full_like(buffer, 0.0 if name == 'batches' else 1 / len(self.wanted))
 
     def _load_from_state_dict(self, state_dict: Dict[str, Any], prefix: str, *args) -> None:
         if f'{prefix}predicted' in state_dict:  # checkpoints of 0.1.0 have averages that started at 1/K
@@ -127,7 +117,7 @@ class DistributionAlignment(Averages):
             one_hot = F.one_hot((labels * valid).flatten(), num_classes).to(probability.dtype)
             means.append(mean_over_processes(one_hot, valid.flatten()))
             update_average(self.wanted, means[1], (1 - 1 / (self.batches + 1)).clamp(max=self.momentum))
-        # A first batch that overflowed, or without a label, is none.
+        # A first batch that overflowed, or that has no label, does not count.
         self.batches += torch.stack(means).isfinite().all()
         scale = self.wanted / self.predicted.clamp(min=1e-6)
         aligned = probability * scale.view(-1, *[1] * (probability.dim() - 2))
@@ -135,7 +125,7 @@ class DistributionAlignment(Averages):
 
 
 class PseudoLabels(nn.Module):
-    """Makes labels of a teacher's probabilities.
+    """Turns probabilities into pseudo-labels.
 
     Args:
         num_classes: K.
@@ -147,12 +137,8 @@ class PseudoLabels(nn.Module):
         super().__init__()
         if not isinstance(threshold, dict):
             threshold = dict(type='FixedThreshold', value=threshold)
-        check(
-            'type' in threshold,
-            'semi.threshold',
-            threshold,
-            "a number, or a config such as dict(type='SelfAdaptiveThreshold')",
-        )
+        valid = "a number, or a config such as dict(type='SelfAdaptiveThreshold')"
+        check('type' in threshold, 'semi.threshold', threshold, valid)
         self.threshold = MODELS.build(dict(threshold, num_classes=num_classes))
         self.alignment = None
         if alignment is not None:
@@ -175,7 +161,7 @@ class PseudoLabels(nn.Module):
 
 
 def update_average(average: Tensor, value: Tensor, momentum: Union[float, Tensor]) -> None:
-    """Move an average in place; where predictions overflowed it stays as it is, or it would be NaN for good."""
+    """Move an average in place, unless predictions overflowed: it would be NaN from then on."""
     average.lerp_(torch.where(value.isfinite().all(), value, average), 1 - momentum)
 
 

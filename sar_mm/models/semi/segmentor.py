@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from ...checks import check, check_probability
 from ...registry import MODELS
 from ..losses.counted import ClassCountLoss
-from .base import SemiModel, View, check_options
+from ..module_lists import as_modules
+from .base import SemiModel, check_options
 from .cutmix import Paste, draw_pastes
+from .view import View
 
 _REFUSED = {
     'PIDHead': 'it needs maps of edges, which unlabelled images have not',
@@ -29,20 +31,20 @@ _REFUSED = {
 class SemiSegmentor(SemiModel):
     """Semi-supervised training of a segmentor of mmseg: FixMatch for pixels, with UniMatch's and other options.
 
-    A pixel's label is what is seen in the weak view if its probability is at least the threshold, else it is ignored.
-    Yang et al., "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation" (UniMatch),
-    CVPR 2023: two strong views and ``feature_dropout=0.5``. Semantic anchors, where heads have them, pull labelled
-    features by their labels and those of other views by pseudo-labels that count.
+    A pixel's pseudo-label is the class predicted in the weak view if its probability is at least the threshold, else
+    the pixel is ignored. Yang et al., "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation"
+    (UniMatch), CVPR 2023: two strong views and ``feature_dropout=0.5``. Semantic anchors pull labelled features by
+    their labels and those of other views by the pseudo-labels that count.
 
     Args:
         segmentor: Config of a segmentor, stock or with semantic anchors.
         semi: Options of :class:`SemiModel`, and
 
             - ``cutmix_prob`` (0.5): share of unlabelled images in each strong view that get a box of another one;
-              without a teacher, what is in the box is labelled in evaluation mode.
-            - ``feature_dropout`` (0.0): share of channels of the features that are dropped in a further view, the weak
-              one; 0: there is none. The loss on unlabelled images is then the mean of that of the strong views and that
-              of the perturbed one.
+              without a teacher, the box is labelled in evaluation mode.
+            - ``feature_dropout`` (0.0): share of channels that are dropped from the features of the weak views, which
+              the student then learns from, too: the loss on unlabelled images is the mean of that of the strong views
+              and that of the weak ones. 0: it does not learn from weak views.
         data_preprocessor: That of the segmentor, where the config has it beside the model.
 
     Raises:
@@ -62,7 +64,7 @@ class SemiSegmentor(SemiModel):
     same_geometry = True
 
     def __init__(self, segmentor: dict, semi: Optional[dict] = None, data_preprocessor: Optional[dict] = None) -> None:
-        options = check_options(semi, SemiSegmentor, ('cutmix_prob', 'feature_dropout'))
+        options = check_options(semi, own=('cutmix_prob', 'feature_dropout'))
         self.cutmix_prob = options.pop('cutmix_prob', 0.5)
         self.feature_dropout = options.pop('feature_dropout', 0.0)
         check_probability('semi.cutmix_prob', self.cutmix_prob, ends=True)
@@ -72,9 +74,9 @@ class SemiSegmentor(SemiModel):
         super().__init__(segmentor, data_preprocessor, **options)
 
     def count_classes(self) -> int:
-        heads = [getattr(self.student, name, None) for name in ('decode_head', 'auxiliary_head')]
-        heads = [head for each in heads for head in (each if isinstance(each, nn.ModuleList) else [each])]
-        for head in heads[:1] + [head for head in heads[1:] if head is not None]:
+        heads = as_modules(getattr(self.student, 'decode_head', None)) or [None]
+        heads += as_modules(getattr(self.student, 'auxiliary_head', None))
+        for head in heads:
             reason = next((_REFUSED[base.__name__] for base in type(head).__mro__ if base.__name__ in _REFUSED), None)
             if reason is None and not isinstance(head, BaseDecodeHead):
                 reason = 'it is no head that labels pixels'
@@ -87,7 +89,7 @@ class SemiSegmentor(SemiModel):
                 f'{heads[0].ignore_index}, as in the decode head',
             )
             owner = getattr(head, 'kernel_generate_head', head)  # K-Net takes the losses of all its stages from there
-            for loss in owner.loss_decode if isinstance(owner.loss_decode, nn.ModuleList) else [owner.loss_decode]:
+            for loss in as_modules(owner.loss_decode):
                 check_loss(loss, owner)
         self.ignore_index = heads[0].ignore_index
         return heads[0].num_classes
@@ -146,10 +148,7 @@ class SemiSegmentor(SemiModel):
 
 
 def check_loss(loss: nn.Module, head: nn.Module) -> None:
-    """Raise a TypeError unless a loss is finite and has no gradient where every pixel is ignored.
-
-    That is what pseudo-labels look like early in training.
-    """
+    """Raise a TypeError unless a loss is finite and has no gradient where every pixel is ignored."""
     if isinstance(loss, ClassCountLoss):  # which may get its counts later only
         return
     generator = torch.Generator().manual_seed(0)
@@ -173,7 +172,7 @@ def check_loss(loss: nn.Module, head: nn.Module) -> None:
 
 
 def _perturb(features: Any, start: int, prob: float) -> Any:
-    """Drop channels of feature maps (N, C, H, W) from image ``start`` on."""
+    """Drop channels of feature maps (N, C, H, W) of the images from ``start`` on."""
     if isinstance(features, (list, tuple)):
         return type(features)(_perturb(feature, start, prob) for feature in features)
     if not isinstance(features, Tensor) or features.dim() != 4:

@@ -1,34 +1,35 @@
-"""The task losses of one batch, part by part, whatever the model is."""
+"""The losses of a model whose batch has labelled and unlabelled parts, or goes through it in several passes."""
 
 from contextlib import contextmanager
 from functools import partial
-from typing import Iterator, List, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..feature_head import FeatureHead
+from ..feature_head import FeatureHead, as_lists
 from ..losses.counted import ClassCountLoss
+from ..module_lists import as_modules
 
 
 class Part(NamedTuple):
-    """Images of a batch whose loss is one of its own."""
+    """Images of a batch that have a loss of their own."""
 
-    size: int  # number of images; 0 for labelled ones that are not there
+    size: int  # number of images; 0 where the batch has no labelled ones
     weight: Optional[Tensor] = None  # of the images, (N,), for losses that have it as ``weight``
     inside: Optional[Tensor] = None  # share of the pixels that are no padding; None for labelled images
-    factor: float = 1.0  # what the loss is multiplied by
+    factor: float = 1.0  # of the loss
 
 
 @contextmanager
 def split_losses(model: nn.Module, parts: Sequence[Part]) -> Iterator[List[List[Tensor]]]:
-    """Let the loss modules of a model see the parts of its batch one by one.
+    """Compute the task losses of a model for each part of its batch.
 
-    A model whose ``loss()`` is called in this context on the parts stacked to one batch returns the task losses of the
-    first part, as if there were no others; those of the others are collected in the lists that are yielded. The heads,
-    batch normalisation and semantic anchors see the whole batch. This takes hold of the loss modules, which every head
-    of both toolboxes calls with predictions and targets of the batch, because the heads' own loss methods differ.
+    In this context the model's ``loss()``, called on all parts in one batch, returns the task losses of the first part;
+    those of the others are collected in the lists that are yielded. Layers and semantic anchors see the whole batch.
+    This replaces the ``forward`` of the loss modules, which the heads of both toolboxes call with predictions and
+    targets of the batch: it splits the prediction, the target, ``weight`` and ``avg_factor``.
 
     Cross-entropies of pixels, mmseg's and those with class counts, are averaged as in UniMatch, whatever
     ``avg_non_ignore`` says: over the pixels of labelled images that are not ignored (with ``class_weight``, the
@@ -39,25 +40,57 @@ def split_losses(model: nn.Module, parts: Sequence[Part]) -> Iterator[List[List[
         parts: The first one is that of labelled images.
     """
     collected: List[List[Tensor]] = [[] for _ in parts[1:]]
-    losses = list(loss_modules(model))
-    for loss in losses:
-        loss.forward = partial(_forward_of_parts, loss, loss.forward, parts, collected)
-    try:
+    losses = {loss: partial(_forward_of_parts, loss, loss.forward, parts, collected) for loss in loss_modules(model)}
+    with replaced('forward', losses):
         yield collected
+
+
+@contextmanager
+def one_anchor_step(model: nn.Module, given: Dict[nn.Module, tuple], is_last: bool) -> Iterator[None]:
+    """Make one step of each anchor head of several forward passes, so that anchors are classified and averaged once.
+
+    In every pass but the last, the ``loss`` of an anchor head only adds what it is given to ``given`` and returns no
+    losses; in the last, it is called with the features, targets and weights of all passes.
+
+    Args:
+        model: A model with or without anchor heads.
+        given: Empty for the first pass, then the same one for all.
+        is_last: Whether this is the last pass.
+    """
+
+    def loss_of_all(head, loss, feature, target, classify, weight=None) -> Dict[str, Tensor]:
+        lists = given.setdefault(head, ([], [], []))
+        for items, new in zip(lists, as_lists(feature, target, weight)):
+            items += new
+        features, targets, weights = lists
+        return loss(features, targets, classify, weights) if is_last else {}
+
+    heads = [module for module in model.modules() if isinstance(module, FeatureHead)]
+    with replaced('loss', {head: partial(loss_of_all, head, head.loss) for head in heads}):
+        yield
+
+
+@contextmanager
+def replaced(method: str, functions: Dict[nn.Module, Callable]) -> Iterator[None]:
+    """Replace a method of some modules while the context lasts."""
+    for module, function in functions.items():
+        setattr(module, method, function)
+    try:
+        yield
     finally:
-        for loss in losses:
-            del loss.forward
+        for module in functions:
+            delattr(module, method)
 
 
 def loss_modules(model: nn.Module) -> Iterator[nn.Module]:
-    """Return the modules that heads keep as ``loss...``: ``loss_decode``, ``loss_module`` and the like."""
+    """Return the modules that heads have as ``loss...``: ``loss_decode``, ``loss_module`` and the like."""
     seen = set()
     for parent in model.modules():
         if parent in seen or isinstance(parent, FeatureHead):
             continue
         for name, child in parent.named_children():
             if name.startswith('loss'):
-                losses = list(child) if isinstance(child, nn.ModuleList) else [child]
+                losses = as_modules(child)
                 yield from (loss for loss in losses if loss not in seen)
                 for loss in losses:
                     seen.update(loss.modules())
@@ -125,7 +158,7 @@ def _pixels(loss: nn.Module, pred: Tensor, target: Tensor, part: Part, ignore_in
 
 @contextmanager
 def keep_running_stats(model: nn.Module) -> Iterator[None]:
-    """Let batch normalisation in training mode use the statistics of the batch without averaging them in."""
+    """Keep the running statistics of batch normalisation as they are, also in training mode."""
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     training = [norm for norm in norms if norm.training]
     for norm in training:

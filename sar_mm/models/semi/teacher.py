@@ -16,16 +16,14 @@ from .task_losses import keep_running_stats
 class MeanTeacher(ExponentialMovingAverage):
     """The moving average of a student's parameters: ``teacher = (1 - momentum) * teacher + momentum * student``.
 
-    Tarvainen & Valpola, "Mean teachers are better role models", NeurIPS 2017. mmengine's moving average, with a ramp
-    and with the ends of the range of ``momentum``. The first update copies the student. Buffers are copied in every
-    update: the running statistics of batch normalisation and the semantic anchors, an average already, are the
-    student's, and so are the predefined anchors.
+    Tarvainen & Valpola, "Mean teachers are better role models", NeurIPS 2017. The first update copies the student.
+    Buffers, such as running statistics and semantic anchors, are copied in every update.
 
     Args:
         model: The student.
         momentum: Share of the student in an update, in [0, 1].
-        ramp_up: Take ``max(momentum, 1 / (t + 1))`` as the share in update t = 0, 1, ...: early in training the teacher
-            is the plain mean of the students, and forgets random weights.
+        ramp_up: Take ``max(momentum, 1 / (t + 1))`` as the share in update t = 0, 1, ...: at first the teacher is the
+            plain mean of the students.
 
     Raises:
         ValueError: A momentum outside [0, 1].
@@ -40,8 +38,8 @@ class MeanTeacher(ExponentialMovingAverage):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Take the student in."""
-        # As arithmetic on `steps`: mmengine's reads it, for which a GPU would be waited for in every step.
+        """Update the average with the student's parameters, and copy its buffers."""
+        # Arithmetic on `steps`: mmengine's update reads its value, and so waits for the GPU in every step.
         first = 1 / (self.steps + 1)
         share = first.clamp(min=self.momentum) if self.ramp_up else torch.where(first == 1, first, self.momentum)
         for averaged, source in zip(self.module.parameters(), model.parameters()):
@@ -53,7 +51,7 @@ class MeanTeacher(ExponentialMovingAverage):
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode, and back into the modes that each of its modules was in."""
+    """Put a model into evaluation mode, and afterwards each of its modules into the mode it was in."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -65,9 +63,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def labelling(student: nn.Module) -> Iterator[None]:
-    """Let a student label images of its training batch: batch normalisation is as in training, all else in evaluation.
+    """Put a student into evaluation mode, except that batch normalisation uses the statistics of the batch.
 
-    Running statistics stay: they take the batch in when it is trained on.
+    Running statistics stay as they are: they are updated when the batch is trained on.
     """
     norms = [module for module in student.modules() if isinstance(module, _BatchNorm) and module.training]
     with evaluating(student):
@@ -80,12 +78,11 @@ def labelling(student: nn.Module) -> Iterator[None]:
 def start_as_the_student(teacher: nn.Module, student: nn.Module, state_dict: Dict[str, Any], prefix: str) -> None:
     """Complete the teacher's weights in a checkpoint by the student's, where it has none that fit.
 
-    A classifier of another number of classes is not loaded; a teacher would keep random weights of its own for it. Its
-    updates are counted anew then: it has averaged nothing of these weights.
+    This is so for a classifier of another number of classes. The teacher's updates are then counted from 0 again.
     """
     own = student.state_dict()
     modules = teacher.module.named_modules()
-    # These load themselves, in other shapes, too.
+    # Anchor heads load buffers of other shapes themselves.
     anchors = tuple(f'{name}.' for name, module in modules if isinstance(module, SemanticAnchorHead))
     for name, value in teacher.module.state_dict().items():
         wanted, source = f'{prefix}teacher.module.{name}', f'{prefix}student.{name}'

@@ -14,7 +14,7 @@ from torch import nn
 decode_heads = pytest.importorskip('mmseg.models.decode_heads')
 
 from sar_mm.models.heads import decode_heads as sar_decode_heads  # noqa: E402
-from sar_mm.models.heads.adapter import classify_maps  # noqa: E402
+from sar_mm.models.heads.mixin import classify_rows  # noqa: E402
 
 BN = dict(type='BN')
 CE = dict(type='mmseg.CrossEntropyLoss')
@@ -157,8 +157,9 @@ def test_options__cover_every_head():
 
 
 @pytest.mark.parametrize('name', OPTIONS)
-def test_matrix__loss_backward_predict(name, make_seg_samples, added_keys):
+def test_matrix__loss_backward_predict(name, make_seg_samples, added_keys, layout):
     stock, sar = build(name, sar=False), build(name, sar=True)
+    before = layout(sar)
     samples = make_seg_samples(edges=True)
     logs = []
     for head in (stock.train(), sar.train()):
@@ -174,6 +175,7 @@ def test_matrix__loss_backward_predict(name, make_seg_samples, added_keys):
     assert all(grads[key].isfinite().all() for key in added)
     assert grads[f'{sar.classifier}.weight'].abs().sum() > 0
     assert grads['anchor_head.projector.0.weight'].abs().sum() > 0
+    assert layout(sar) == before
 
     missing = sar.load_state_dict(stock.state_dict(), strict=False)
     assert all(key.startswith('anchor_head.') for key in missing.missing_keys)
@@ -186,15 +188,6 @@ def test_matrix__loss_backward_predict(name, make_seg_samples, added_keys):
             predictions.append(head.predict(*features(name, train=False), metas, TEST_CFG))
     assert predictions[0].shape == (2, 5, 64, 64)
     assert torch.equal(*predictions)
-
-
-@pytest.mark.parametrize('name', OPTIONS)
-def test_matrix__parameters_and_buffers_stay(name, make_seg_samples, layout):
-    head = build(name, sar=True).train()
-    before = layout(head)
-    losses = head.loss(*features(name), make_seg_samples(edges=True), TRAIN_CFG)
-    sum(value.mean() for key, value in losses.items() if 'loss' in key).backward()
-    assert layout(head) == before
 
 
 @pytest.mark.parametrize('name', [name for name in OPTIONS if name != 'PointHead'])
@@ -382,10 +375,12 @@ def test_loss__bfloat16_autocast(make_seg_samples, open_gate):
 
 
 @pytest.mark.parametrize('bias', [True, False])
-def test_classify_maps__equals_the_layer(bias):
-    maps = torch.randn(4, 6, 1, 1)
+def test_classify_rows__equals_the_layer(bias):
+    rows = torch.randn(4, 6)
     parametrized = torch.nn.utils.parametrizations.spectral_norm(nn.Conv2d(6, 3, 1, bias=bias)).eval()
     for layer in (nn.Conv2d(6, 3, 1, bias=bias), nn.Conv2d(6, 3, 3, padding=1, bias=bias), parametrized):
-        torch.testing.assert_close(classify_maps(layer, maps), layer(maps).flatten(1))
+        torch.testing.assert_close(classify_rows(layer, rows), layer(rows[:, :, None, None]).flatten(1))
     layer = nn.Conv1d(6, 3, 1, bias=bias)
-    torch.testing.assert_close(classify_maps(layer, maps[..., 0]), layer(maps[..., 0]).flatten(1))
+    torch.testing.assert_close(classify_rows(layer, rows), layer(rows[:, :, None]).flatten(1))
+    for layer in (nn.Linear(6, 3, bias=bias), nn.Sequential(nn.Linear(6, 3, bias=bias))):
+        assert torch.equal(classify_rows(layer, rows), layer(rows))

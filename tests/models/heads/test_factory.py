@@ -1,6 +1,7 @@
 """Which heads have a SAR version, and what one hears of the others."""
 
 import importlib
+import inspect
 import pickle
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from mmengine.registry import DefaultScope
 
 from sar_mm.models import with_semantic_anchors
-from sar_mm.models.heads import HeadAdapter, RefusedHead
+from sar_mm.models.heads import RefusedHead, SARHeadMixin
 from sar_mm.registry import MODELS
 
 PLACES = dict(mmseg='mmseg.models.decode_heads', mmpretrain='mmpretrain.models.heads')
@@ -63,6 +64,9 @@ def test_refused_heads__say_why_and_what_instead(toolbox, name, reason):
     with pytest.raises(TypeError, match=message):
         with_semantic_anchors(heads[name])
 
+    if name in ('ClsHead', 'MultiLabelClsHead'):  # heads derived from these may have a classifier
+        return
+
     class Derived(heads[name]):
         pass
 
@@ -82,15 +86,6 @@ def test_refused_heads__one_sentence_each(toolbox):
 # ----- with_semantic_anchors
 
 
-@pytest.fixture
-def fcn():
-    """FCNHead, its options, its features and its labels."""
-    heads = pytest.importorskip('mmseg.models.decode_heads')
-    options = dict(in_channels=8, channels=16, num_classes=5, num_convs=1, concat_input=False)
-    feats = (torch.randn(2, 8, 16, 16, generator=torch.Generator().manual_seed(0)),)
-    return heads.FCNHead, options, feats
-
-
 def test_with_semantic_anchors__users_head_in_one_line(fcn, make_seg_samples, added_keys):
     from mmengine.registry import DefaultScope
     from mmseg.registry import MODELS as SEG_MODELS
@@ -103,7 +98,7 @@ def test_with_semantic_anchors__users_head_in_one_line(fcn, make_seg_samples, ad
     MODELS.register_module(module=with_semantic_anchors(MyHead), name='SARMyHead', force=True)
     with DefaultScope.overwrite_default_scope('mmseg'):
         heads = [SEG_MODELS.build(dict(options, type=name)) for name in ('SARMyHead', 'sar_mm.SARMyHead')]
-    assert all(isinstance(head, MyHead) and isinstance(head, HeadAdapter) for head in heads)
+    assert all(isinstance(head, MyHead) and isinstance(head, SARHeadMixin) for head in heads)
     assert type(heads[0]).__name__ == 'SARMyHead' and type(heads[0]).__doc__.startswith('MyHead ')
     losses = heads[0].loss(feats, make_seg_samples(), None)
     assert set(losses) == {'loss_ce', 'acc_seg'} | added_keys
@@ -117,16 +112,48 @@ def test_with_semantic_anchors__of_a_sar_head(fcn):
 
 @pytest.mark.parametrize('head_class', [torch.nn.Linear, dict])
 def test_with_semantic_anchors__unknown_class(head_class):
-    with pytest.raises(TypeError, match=rf'of {head_class.__name__}: derive .* HeadAdapter'):
+    with pytest.raises(TypeError, match=rf'how {head_class.__name__} calls its classifier: derive .* a `mixin`'):
         with_semantic_anchors(head_class)
+    with pytest.raises(TypeError, match=f'does not know the classifier of {head_class.__name__}: pass its path'):
+        with_semantic_anchors(head_class, mixin=SARHeadMixin)
 
 
-def test_with_semantic_anchors__explicit_adapter_comes_first(fcn):
-    FCNHead, options, _ = fcn
-    base = type(with_semantic_anchors(FCNHead).__mro__[1].__name__, (with_semantic_anchors(FCNHead).__mro__[1],), {})
-    sar_class = with_semantic_anchors(FCNHead, adapter=base)
-    assert sar_class.__mro__[1] is base
-    assert sar_class(**options).anchor_head.semantic_anchors.shape == (5, 16)
+def test_with_semantic_anchors__own_mixin_comes_first(fcn):
+    from sar_mm.models.heads.decode_heads import SARDecodeHeadMixin
+
+    class Mixin(SARDecodeHeadMixin):
+        def feature_layers(self):
+            return [self.convs[0]]
+
+    FCNHead, options, feats = fcn
+    sar_class = with_semantic_anchors(FCNHead, mixin=Mixin)
+    assert sar_class.__mro__[1] is Mixin
+    head = sar_class(**options)
+    assert head.anchor_head.semantic_anchors.shape == (5, 16)
+    with head.recording() as recording:
+        head(feats)
+    assert recording.features == [feats[0]]
+
+
+def test_with_semantic_anchors__signature_is_the_stock_one_and_anchor_head(fcn):
+    FCNHead = fcn[0]
+
+    class Plain(FCNHead):
+        def __init__(self, channels=4):
+            super().__init__(in_channels=8, channels=channels, num_classes=5)
+
+    class Derived(with_semantic_anchors(Plain)):
+        def __init__(self, depth):
+            super().__init__(channels=depth)
+
+    def options(head_class):
+        return {name: parameter.default for name, parameter in inspect.signature(head_class).parameters.items()}
+
+    stock = options(FCNHead)
+    assert options(with_semantic_anchors(FCNHead)) == {**stock, 'anchor_head': None}
+    assert list(options(with_semantic_anchors(FCNHead)))[-2:] == ['anchor_head', 'kwargs']
+    assert options(with_semantic_anchors(Plain)) == dict(channels=4, anchor_head=None)
+    assert list(options(Derived)) == ['depth']
 
 
 @pytest.mark.parametrize('toolbox', ['mmseg', 'mmpretrain'])
@@ -139,20 +166,27 @@ def test_sar_classes__pickle_by_reference(toolbox):
     assert [each.__name__ for each in classes] == list(module.__all__)
 
 
-def test_with_semantic_anchors__own_head_with_the_adapter_of_another():
+@pytest.mark.parametrize('layer', ['fc', 'score', 'scores.-1'])
+def test_with_semantic_anchors__own_head_that_names_its_classifier(layer):
     heads = pytest.importorskip('mmpretrain.models.heads')
     from mmpretrain.structures import DataSample
-
-    from sar_mm.models.heads.cls_heads import LinearClsHeadAdapter
 
     class MyClsHead(heads.ClsHead):
         def __init__(self):
             super().__init__()
-            self.fc = torch.nn.Linear(6, 3)
+            name = layer.split('.')[0]
+            linear = torch.nn.Linear(6, 3)
+            setattr(self, name, torch.nn.ModuleList([torch.nn.Linear(2, 2), linear]) if name == 'scores' else linear)
+            self.last = [linear]
 
         def forward(self, feats):
-            return self.fc(feats[-1])
+            return self.last[0](feats[-1])
 
-    head = with_semantic_anchors(MyClsHead, adapter=LinearClsHeadAdapter)()
+    options = {} if layer == 'fc' else dict(classifier=layer)
+    head = with_semantic_anchors(MyClsHead, **options)()
+    assert head.classifier_layer is head.last[0]
     losses = head.loss((torch.randn(4, 6),), [DataSample().set_gt_label(label) for label in (0, 1, 2, 0)])
     assert head.anchor_head.semantic_anchors.shape == (3, 6) and losses['loss_anchor'] > 0
+    if layer != 'fc':
+        with pytest.raises(TypeError, match=r'SARMyClsHead has no layer `fc` .* with_semantic_anchors\(MyHead, class'):
+            with_semantic_anchors(MyClsHead)()

@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sar_mm.models.semi.task_losses import Part, keep_running_stats, loss_modules, split_losses
+from sar_mm.models.feature_head import FeatureHead
+from sar_mm.models.semi.task_losses import Part, keep_running_stats, loss_modules, one_anchor_step, split_losses
 
 
 class Loss(nn.Module):
@@ -48,6 +49,18 @@ def test_split_losses__takes_weights_of_the_batch_apart():
     torch.testing.assert_close(collected[0][0], (each[2] + each[4] + each[5]) / 4)
 
 
+def test_split_losses__leaves_other_tensors_whole_whatever_their_length():
+    class Watching(Loss):
+        def forward(self, pred, target, table=None):
+            seen.append(table)
+            return super().forward(pred, target)
+
+    seen, loss, table = [], Watching(), torch.arange(6.0)
+    with split_losses(Head(loss), [Part(2), Part(4)]):
+        loss(PRED, TARGET, table=table)
+    assert len(seen) == 2 and all(each is table for each in seen)
+
+
 def test_split_losses__gradients_are_those_of_the_parts():
     pred, loss = PRED.clone().requires_grad_(), Loss()
     with split_losses(Head(loss), [Part(2), Part(4)]) as collected:
@@ -88,6 +101,33 @@ def test_split_losses__not_image_by_image():
     ):
         loss(PRED, TARGET)
     assert 'forward' not in vars(loss)
+
+
+class CountingHead(FeatureHead):
+    """Returns what it is given."""
+
+    def step(self, feature, target, classify, weight):
+        return dict(loss=feature, target=target, weight=weight)
+
+
+def test_one_anchor_step__gives_all_passes_to_the_last():
+    model = nn.ModuleList([CountingHead(4, 4), CountingHead(4, 4)])
+    first, second = (PRED[:4], TARGET[:4]), (PRED[4:], TARGET[4:], None, torch.ones(2))
+    given = {}
+    with one_anchor_step(model, given, is_last=False):
+        assert all(head.loss(*first, None) == {} for head in model)
+    with one_anchor_step(model, given, is_last=True):
+        found = [head.loss(*second) for head in model]
+    for each in found:
+        assert torch.equal(each['loss'], PRED) and torch.equal(each['target'], TARGET)
+        assert each['weight'].tolist() == [1] * 6
+
+
+def test_one_anchor_step__leaves_nothing_behind():
+    model = nn.ModuleList([CountingHead(4, 4)])
+    with pytest.raises(KeyError), one_anchor_step(model, {}, is_last=False):
+        raise KeyError
+    assert 'loss' not in vars(model[0]) and model[0].loss(PRED, TARGET, None)['loss'] is PRED
 
 
 def test_loss_modules__of_heads_but_not_of_anchors(make_semi):

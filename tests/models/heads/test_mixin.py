@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sar_mm.models.heads import with_semantic_anchors
+from sar_mm.ops import nearest_labels, pull_loss
 
 KINDS = ['seg', 'cascade', 'cls', 'vit', 'vit_hidden']
 SHORT = ['seg', 'cls', 'vit_hidden']
@@ -81,27 +82,39 @@ def test_construction__leaves_stock_weights_and_random_states(kind, init_cfg, ma
     assert len(linears) == 3 * len(sar_heads(sar)) and all(0.05 < value.std() < 0.5 for value in linears)
 
 
+@pytest.mark.parametrize('layer', ['Linear', 'Conv2d', 'BatchNorm2d', '_BatchNorm', 'LayerNorm', 'InstanceNorm2d'])
+def test_init_weights__of_the_host_leaves_the_projector(layer, fcn):
+    FCNHead, options, _ = fcn
+    init_cfg = [dict(type='Constant', layer=layer, val=0.25, bias=0.5)]
+    head = with_semantic_anchors(FCNHead)(**options, init_cfg=init_cfg, norm_cfg=dict(type='BN'))
+    before = copy.deepcopy(head.anchor_head.state_dict())
+    head.init_weights()
+    assert equal(before, head.anchor_head.state_dict())
+    assert (head.conv_seg.weight.unique().tolist() == [0.25]) == (layer == 'Conv2d')
+    assert (head.convs[0].bn.bias.unique().tolist() == [0.5]) == ('BatchNorm' in layer)
+
+
 def test_construction__heads_of_one_model_share_the_seed(make_model, sar_heads):
     sar = make_model('seg', sar=True)
     first, second = (head.anchor_head.state_dict() for head in sar_heads(sar))
     assert equal(first, second)
 
 
-def test_anchors_and_projector__same_in_every_process(run_python, make_model, sar_heads):
+def test_anchors_and_projector__same_in_another_process(run_python, make_model, sar_heads):
     pytest.importorskip('mmseg.models')
     script = (
         'import hashlib, torch, mmseg.models\n'
         'from sar_mm.registry import MODELS\n'
-        'torch.manual_seed({})\n'
+        'torch.manual_seed(3)\n'
         'head = MODELS.build(dict(type="SARFCNHead", in_channels=32, channels=16, num_classes=5, num_convs=1))\n'
         'head.init_weights()\n'
         'state = head.anchor_head.state_dict()\n'
         'print(hashlib.sha256(b"".join(value.numpy().tobytes() for value in state.values())).hexdigest())\n'
     )
-    hashes = run_python(script.format(3), script.format(4))
+    (lines,) = run_python(script)
     state = sar_heads(make_model('seg', sar=True))[0].anchor_head.state_dict()
     here = hashlib.sha256(b''.join(value.numpy().tobytes() for value in state.values())).hexdigest()
-    assert [lines[-1] for lines in hashes] == [here, here]
+    assert lines[-1] == here
 
 
 # ----- The stock head's losses
@@ -232,57 +245,64 @@ def test_deepcopy__works_after_a_step(kind, make_model, make_batch, seed):
 
 @pytest.mark.parametrize('kind', SHORT)
 def test_anchor_head__overrides(kind, make_model, sar_heads):
+    channels = dict(seg=16, cls=16, vit_hidden=12)[kind]
     options = dict(anchors=dict(type='SimplexETFAnchors'), momentum=0.5, gate=0.6, ignore_index=None)
+    options.update(num_classes=5, channels=channels)  # as in the head
     default, changed = (sar_heads(make_model(kind, sar=True, anchor_head=each))[0] for each in (None, options))
     assert (default.anchor_head.momentum, default.anchor_head.gate) == (0.999, 0.8)
     assert default.anchor_head.ignore_index == (255 if kind == 'seg' else None)
     assert (changed.anchor_head.momentum, changed.anchor_head.gate) == (0.5, 0.6)
     assert changed.anchor_head.ignore_index is None
-    channels = dict(seg=16, cls=16, vit_hidden=12)[kind]
     assert default.anchor_head.semantic_anchors.shape == (5, channels)
     anchors = torch.nn.functional.normalize(changed.anchor_head.anchors)
     cosines = anchors @ anchors.t()
     torch.testing.assert_close(cosines, 1.25 * torch.eye(5) - 0.25, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize('kind', SHORT)
-@pytest.mark.parametrize(
-    ('options', 'match'),
-    [
-        (dict(num_classes=7), r'anchor_head\.num_classes.* 5.*7'),
-        (dict(channels=9), r'anchor_head\.channels.*9'),
-        (dict(anchors=dict(type='NoAnchors')), r'anchors\.type.*GaussianAnchors.*NoAnchors'),
-        (dict(loss=dict(type='SARLoss', pull_weight=-1)), r'pull_weight.*-1'),
-        (dict(loss=dict(type='SARLoss', anchor_weight=float('nan'))), r'anchor_weight.*nan'),
-        (dict(loss=dict(type='SARLoss', confidence=1.0)), r'confidence.*1\.0'),
-        (dict(momentum=1.5), r'momentum.*1\.5'),
-        (dict(gate=0), r'gate.*0'),
-        (dict(seed=-1), r'seed.*-1'),
-    ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
-)
+WRONG = [
+    (dict(num_classes=7), r'anchor_head\.num_classes.* 5.*7'),
+    (dict(channels=9), r'anchor_head\.channels.*9'),
+    (dict(anchors=dict(type='NoAnchors')), r'anchors\.type.*GaussianAnchors.*NoAnchors'),
+    (dict(loss=dict(type='SARLoss', pull_weight=-1)), r'pull_weight.*-1'),
+    (dict(loss=dict(type='SARLoss', confidence=1.0)), r'confidence.*1\.0'),
+    (dict(gate=0), r'gate.*0'),
+]
+
+
+@pytest.mark.parametrize(('kind', 'options', 'match'), [(k, *w) for k, w in zip(SHORT * 2, WRONG)])
 def test_anchor_head__wrong_options(kind, options, match, make_model):
     with pytest.raises(ValueError, match=match):
         make_model(kind, sar=True, anchor_head=options)
 
 
-@pytest.mark.parametrize('kind', SHORT)
-def test_anchor_head__may_repeat_the_heads_numbers(kind, make_model, sar_heads):
-    options = dict(num_classes=5, channels=12 if kind == 'vit_hidden' else 16)
-    head = sar_heads(make_model(kind, sar=True, anchor_head=options))[0].anchor_head
-    assert head.semantic_anchors.shape == (5, options['channels'])
+# ----- Heads of one's own
 
 
-# ----- Heads that an adapter does not fit
+@pytest.mark.parametrize('dropout', [None, 'dropout', 'own'])
+def test_loss__head_that_calls_its_classifier_itself(dropout, fcn, make_seg_samples, open_gate):
+    """The feature is the one before the dropout that is called, if one is."""
+    FCNHead, options, feats = fcn
 
+    class OwnHead(FCNHead):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.own = torch.nn.Dropout(0.5)
+            self.unused = torch.nn.Dropout(0.5)
 
-@pytest.fixture
-def fcn():
-    """FCNHead, its options, its features and its labels."""
-    heads = pytest.importorskip('mmseg.models.decode_heads')
-    options = dict(in_channels=8, channels=16, num_classes=5, num_convs=1, concat_input=False)
-    feats = (torch.randn(2, 8, 16, 16, generator=torch.Generator().manual_seed(0)),)
-    return heads.FCNHead, options, feats
+        def forward(self, inputs):
+            feature = self._forward_feature(inputs)
+            self.seen = feature.detach().clone()
+            self.unused(feature)
+            return self.conv_seg(feature if dropout is None else getattr(self, dropout)(feature))
+
+    head = with_semantic_anchors(OwnHead)(**options)
+    open_gate(head)
+    for each in (head, copy.deepcopy(head)):
+        samples = make_seg_samples()
+        losses = each.loss(feats, samples, None)
+        labels = nearest_labels(each.labels_of(samples)[:, 0], each.seen.shape[2:])
+        expected = pull_loss(each.seen, labels, each.anchor_head.semantic_anchors, 255)
+        torch.testing.assert_close(losses['loss_pull'].detach(), 0.1 * expected)
 
 
 @pytest.mark.parametrize(('calls', 'match'), [(0, 'none'), (2, r'\(2, 16, 16, 16\), \(2, 16, 16, 16\)')])
@@ -294,13 +314,25 @@ def test_loss__head_that_hides_its_feature(calls, match, fcn, make_seg_samples):
             feature = self._forward_feature(inputs)
             for _ in range(calls):
                 self.cls_seg(feature)
-            return self.conv_seg(feature)
+            return torch.nn.functional.conv2d(feature, self.conv_seg.weight)
 
     head = with_semantic_anchors(OddHead)(**options)
-    with pytest.raises(RuntimeError, match=rf'SAROddHead .*`conv_seg`, but saw {match}: write a HeadAdapter'):
+    with pytest.raises(RuntimeError, match=rf'SAROddHead .*`conv_seg`, but saw {match}: name the layer'):
         head.loss(feats, make_seg_samples(), None)
     copy.deepcopy(head)  # the failed step leaves no graph behind
     assert head.predict(feats, [dict(img_shape=(32, 32))], None).shape == (2, 5, 32, 32)
+
+
+def test_record__by_a_head_that_has_no_layer_for_it(fcn, make_seg_samples):
+    FCNHead, options, feats = fcn
+
+    class OddHead(FCNHead):
+        def forward(self, inputs):
+            feature = self._forward_feature(inputs)
+            self.record(feature)
+            return torch.nn.functional.conv2d(feature, self.conv_seg.weight)
+
+    assert with_semantic_anchors(OddHead)(**options).loss(feats, make_seg_samples(), None)['loss_anchor'] > 0
 
 
 def test_loss_by_feat__outside_loss(fcn, make_seg_samples):
@@ -392,12 +424,10 @@ def test_loss__feature_of_other_channels(fcn, make_seg_samples):
         def forward(self, inputs):
             feature = self._forward_feature(inputs)
             self.record(feature.repeat(1, 2, 1, 1))
-            return self.conv_seg(feature)
+            return torch.nn.functional.conv2d(feature, self.conv_seg.weight)
 
     head = with_semantic_anchors(WideHead)(**options)
-    with pytest.raises(
-        RuntimeError, match=r'SARWideHead .* 16 channels, .* saw \(2, 32, 16, 16\): write a HeadAdapter'
-    ):
+    with pytest.raises(RuntimeError, match=r'SARWideHead .* 16 channels, .* saw \(2, 32, 16, 16\): name the layer'):
         head.loss(feats, make_seg_samples(), None)
 
 
@@ -409,7 +439,7 @@ def test_construction__no_such_classifier(fcn):
             super().__init__(**kwargs)
             del self.conv_seg
 
-    with pytest.raises(TypeError, match='SARLateHead has no layer `conv_seg` .*: write a HeadAdapter that names'):
+    with pytest.raises(TypeError, match='SARLateHead has no layer `conv_seg` .*: name the layer that classifies'):
         with_semantic_anchors(LateHead)(**options)
 
 
@@ -421,7 +451,7 @@ def test_construction__classifier_is_no_linear_layer(fcn):
             super().__init__(**kwargs)
             self.conv_seg = torch.nn.Sequential(self.conv_seg)
 
-    with pytest.raises(TypeError, match='classifier of SARDeepHead is a Sequential, .*: write a HeadAdapter'):
+    with pytest.raises(TypeError, match='classifier of SARDeepHead is a Sequential, .*: name the layer'):
         with_semantic_anchors(DeepHead)(**options)
 
 
