@@ -10,11 +10,10 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.nn import SyncBatchNorm
 
-from ..checks import check_loss_of_one_output
+from ..checks import UsageError, check_loss_of_one_output, did_you_mean
 from .batches import check_batches
 from .class_numbers import check_preprocessor, check_topk
 from .class_order import check_class_order, check_order_of_checkpoint, check_order_of_counts
-from .errors import UsageError, unknown_option
 from .safe_checkpoints import read_checkpoint
 from .unlabelled import check_unlabelled
 
@@ -246,12 +245,11 @@ def check_metrics(loop: Optional[BaseLoop], hooks: List[Hook], heads: List[Head]
 
 
 def check_checkpoint_hook(hooks: List[Hook]) -> None:
-    """Raise a UsageError for an option that CheckpointHook would only stumble over when it saves."""
-    valid = signature(Runner.save_checkpoint).parameters
+    """Raise a UsageError for an option of CheckpointHook that is used only when it saves, and is unknown there."""
+    valid = [*signature(CheckpointHook.__init__).parameters, *signature(Runner.save_checkpoint).parameters]
     for hook in hooks:
-        for name, value in (getattr(hook, 'args', {}) if isinstance(hook, CheckpointHook) else {}).items():
-            if name not in valid:
-                raise UsageError(unknown_option('default_hooks.checkpoint', type(hook), name, value))
+        for name in set(getattr(hook, 'args', ())).difference(valid) if isinstance(hook, CheckpointHook) else ():
+            raise UsageError(f'default_hooks.checkpoint has no option {name}{did_you_mean(name, valid)}')
 
 
 def _has(hooks: List[Hook], name: str) -> bool:

@@ -7,7 +7,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 from torch import nn
 
-from .errors import UsageError
+from ..checks import UsageError
 
 
 def check_topk(model: nn.Module, evaluators: Dict[str, Any]) -> None:

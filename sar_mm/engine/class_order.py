@@ -7,8 +7,8 @@ from typing import Any, Dict, Iterator, List, Tuple
 from mmengine.fileio import get_text
 from mmengine.hooks import Hook
 
+from ..checks import UsageError
 from ..datasets import read_class_counts
-from .errors import UsageError
 from .unlabelled import inner_datasets
 
 _MARK = '\ufeff'  # byte order mark

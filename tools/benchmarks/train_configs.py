@@ -29,7 +29,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 
 import sar_mm  # noqa: F401  (configs with a `_base_` in mmseg)
-from sar_mm.engine.run_tool import run_tool
+from sar_mm.cli.run_tool import run_tool
 
 TOOLS = Path(__file__).resolve().parents[1]
 
