@@ -114,7 +114,7 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
         raise UsageError(f'Expected argument `{name}` to be one of {choices}, but got {value!r}{hint}', name, value)
 
 
-def did_you_mean(name: str, valid: Sequence[str], most: int = 1) -> str:
+def did_you_mean(name: str, valid: Sequence[str], most: int = 1, cutoff: float = 0.6) -> str:
     """Return a question for the nearest valid names, or nothing where none is near."""
-    nearest = difflib.get_close_matches(name, valid, n=most)
+    nearest = difflib.get_close_matches(name, valid, most, cutoff)
     return f'; did you mean {" or ".join(nearest)}?' if nearest else ''

@@ -4,12 +4,11 @@ import os.path as osp
 import re
 from typing import Iterator, List, Tuple
 
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from ..checks import UsageError
-from ..engine.checks import check_resumed_anchors
+from ..engine.checks import check_resumed_anchors, unwrapped
 from ..engine.safe_checkpoints import read_checkpoint
 
 _STUDENT, _TEACHER = 'student.', 'teacher.module.'
@@ -37,11 +36,9 @@ def check_checkpoint(runner: Runner, path: str, config: str, to_resume: bool) ->
             what predictions do not use: anchor heads, auxiliary heads, buffers of losses, and the part of a
             semi-supervised model that does not predict.
     """
-    model = runner.model
+    model = unwrapped(runner.model)
     if not isinstance(model, nn.Module):
         return
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
     weights = read_checkpoint(path)
     weights = weights.get('state_dict', weights)
     weights = {re.sub(r'^module\.', '', name): weight for name, weight in weights.items()}

@@ -49,9 +49,7 @@ def load_config(args: argparse.Namespace) -> Config:
     try:
         cfg = Config.fromfile(args.config)
     except SyntaxError as error:  # whose traceback names no file
-        raise UsageError(
-            f'config {args.config} cannot be read: it or a `_base_` has a syntax error, {error}'
-        ) from error
+        raise UsageError(f'config {args.config} cannot be read: syntax error in it or a `_base_`: {error}') from error
     options = args.cfg_options or {}
     warn_of_unread_keys(cfg, options)
     try:

@@ -12,7 +12,6 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 import mmengine.registry
 from mmengine.config import Config
 from mmengine.logging import MMLogger
-from mmengine.registry import Registry
 from torch.utils.data import DataLoader
 
 from ..checks import UsageError, did_you_mean
@@ -22,7 +21,6 @@ from ..registry import ANCHORS
 # What a part of a config without a `type` is built as, by the name of the part.
 _DEFAULTS = dict.fromkeys(('train_dataloader', 'val_dataloader', 'test_dataloader'), DataLoader)
 _DEFAULTS.update(anchor_head='SemanticAnchorHead', anchors='GaussianAnchors', loss='SARLoss', teacher='MeanTeacher')
-_DEFAULTS.update(distribution_alignment='DistributionAlignment', optim_wrapper='OptimWrapper')
 Part = Tuple[str, dict, Any]  # a dict in a config: its place, dotted, itself, and the class that is built from it
 
 
@@ -36,17 +34,16 @@ def report_errors(cfg: Optional[Config] = None) -> Iterator[None]:
     name = '' if rank == '0' else f' of rank {rank}'  # any process may be the only one with an error
     try:
         yield
+        return
     except (CheckpointError, UsageError) as error:
         text, code = f'error{name}: {error}{_place_of(error, cfg)}', 2
     except Exception as error:
         advice = help_for(error, cfg)
-        text, code = traceback.format_exc() + (f'help{name}: {advice}' if advice else ''), 1
-    else:
-        return
+        text, code = traceback.format_exc().rstrip() + (f'\nhelp{name}: {advice}' if advice else ''), 1
     print(f'\n{text}', file=sys.stderr)
     for handler in MMLogger.get_current_instance().handlers:
         if isinstance(handler, logging.FileHandler):
-            handler.handle(logging.LogRecord('mmengine', logging.ERROR, __file__, 0, text, None, None))
+            handler.handle(logging.LogRecord('mmengine', logging.ERROR, __file__, 0, text, None, None, 'tool'))
     sys.exit(code)
 
 
@@ -55,7 +52,7 @@ def help_for(error: BaseException, cfg: Optional[Config] = None) -> str:
     cause: Optional[BaseException] = error
     while isinstance(error, ImportError) and cause is not None:  # mmengine raises another one from the first
         if getattr(cause, 'name', None):
-            hint = did_you_mean(cause.name, list(sys.modules))
+            hint = did_you_mean(cause.name, list(sys.modules), cutoff=0.8)
             return f'cannot import {cause.name}: install it, or put the folder that it is in on PYTHONPATH{hint}'
         cause = cause.__cause__ or cause.__context__
     text, parts = ' '.join(map(str, error.args)), parts_of(cfg)
@@ -69,8 +66,7 @@ def _unknown_type(text: str, parts: List[Part], registered: List[str]) -> str:
     for place, kind in given:
         name = kind.rpartition('.')[2] if isinstance(kind, str) else ''
         if name and kind in text and name not in registered:
-            hint = did_you_mean(name, registered, most=3)
-            hint = hint or '; put its module into custom_imports, and the folder of that on PYTHONPATH'
+            hint = did_you_mean(name, registered, most=3) or '; put its module into custom_imports and on PYTHONPATH'
             return f'{place.lstrip(".")}={kind!r} is not registered{hint}'
     return ''
 
@@ -79,8 +75,7 @@ def _unknown_option(text: str, parts: List[Part]) -> str:
     for place, name, kind in [(place, name, kind) for place, options, kind in parts if kind for name in options]:
         valid = options_of(kind)
         near = difflib.get_close_matches(name, valid, n=1)
-        # Python quotes the name that is unknown, or the one that is missing.
-        if name not in ('type', *valid) and any(f"'{each}'" in text for each in [name, *near]):
+        if name not in ('type', *valid) and any(f"'{each}'" in text for each in [name, *near]):  # unknown, or missing
             others = [each for each, _, kind in parts if name in options_of(kind) and (each in place or place in each)]
             hint = f'; set {others[0]}.{name}' if others else did_you_mean(name, valid)
             return f'{place}.{name}: {kind.__name__} has no option {name}{hint or "; it has " + ", ".join(valid)}'
@@ -112,7 +107,7 @@ def _walk(node: Any, place: str, registered: Dict[str, Any]) -> Iterator[Part]:
 
 def _registered(scope: Optional[str]) -> Dict[str, Any]:
     """Return all that is registered, by name; of two of a name, that of the scope."""
-    roots = [registry for registry in vars(mmengine.registry).values() if isinstance(registry, Registry)]
+    roots = [root for root in vars(mmengine.registry).values() if isinstance(root, mmengine.registry.Registry)]
     registries = [ANCHORS, *roots, *(child for root in roots for child in root.children.values())]
     registries.sort(key=lambda registry: registry.scope == scope)
     return {name: kind for registry in registries for name, kind in registry.module_dict.items()}

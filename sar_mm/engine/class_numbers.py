@@ -1,4 +1,4 @@
-"""Numbers of classes in metrics and preprocessors that are not those of the head."""
+"""Checks of the number of classes in metrics and preprocessors of classifiers."""
 
 import logging
 from typing import Any, Dict, Iterator, Sequence, Tuple
@@ -28,8 +28,7 @@ def check_topk(model: nn.Module, evaluators: Dict[str, Any]) -> None:
 def check_preprocessor(model: nn.Module) -> None:
     """Raise a UsageError where labels become one-hot vectors of another number of classes than the head's.
 
-    That is for batch augmentations and with ``to_onehot``; nothing else reads the preprocessor's ``num_classes``, and
-    a number that is not read is only warned of.
+    They do with batch augmentations and ``to_onehot``; otherwise ``num_classes`` is not read, and a warning is enough.
     """
     place, head = _head(model)
     preprocessor = getattr(getattr(model, 'student', model), 'data_preprocessor', None)

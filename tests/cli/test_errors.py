@@ -1,20 +1,112 @@
+import logging
+import pickle
+import sys
+
 import pytest
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import Registry
+from mmengine.runner import Runner
 from torch import nn
 
-from sar_mm.engine.errors import UsageError, describe, is_before_training, options_of
-from sar_mm.engine.keys import check_keys
-from sar_mm.engine.places import join
+import sar_mm.models  # noqa: F401
+from sar_mm.checks import UsageError, check
+from sar_mm.cli.errors import help_for, options_of, parts_of, report_errors
+from sar_mm.engine.safe_checkpoints import CheckpointError
 from sar_mm.models import SARLoss
+
+
+def printed(capsys, error, cfg=None):
+    """Return the exit code after an error, and what was printed."""
+    with pytest.raises(SystemExit) as exit_, report_errors(cfg):
+        raise error
+    output = capsys.readouterr()
+    assert output.out == ''
+    return exit_.value.code, output.err
+
+
+def help_after(cfg, build):
+    with pytest.raises(Exception) as error:
+        build(Config(cfg))
+    return help_for(error.value, Config(cfg))
+
+
+@pytest.mark.parametrize('error', [UsageError('there is no image'), CheckpointError('there is no image')])
+@pytest.mark.parametrize('rank, start', [('0', 'error: '), ('3', 'error of rank 3: ')])
+def test_report_errors__a_usage_error_is_one_sentence(error, rank, start, monkeypatch, capsys):
+    monkeypatch.setenv('RANK', rank)
+    assert printed(capsys, error) == (2, f'\n{start}there is no image\n')
+
+
+def test_report_errors__any_other_error_has_its_traceback_first(monkeypatch, capsys):
+    monkeypatch.delenv('RANK', raising=False)
+    code, text = printed(capsys, RuntimeError('shapes differ'))
+    assert code == 1 and text.startswith('\nTraceback (most recent call last):\n')
+    assert 'test_errors.py' in text and text.endswith('RuntimeError: shapes differ\n')
+    cfg = Config(dict(model=dict(type='SARLos')))
+    code, text = printed(capsys, KeyError('SARLos is not in the model registry'), cfg)
+    *_, error, advice = text.splitlines()
+    assert code == 1 and error.startswith("KeyError: 'SARLos") and advice.startswith("help: model.type='SARLos' is not")
+
+
+@pytest.mark.parametrize('error, is_traceback', [(UsageError('no image'), False), (RuntimeError('no image'), True)])
+def test_report_errors__the_log_file_has_it_once(error, is_traceback, tmp_path, capsys):
+    logger = MMLogger.get_instance(f'cli{is_traceback}', log_file=str(tmp_path / 'run.log'))
+    try:
+        printed(capsys, error)
+        log = (tmp_path / 'run.log').read_text()
+    finally:
+        for handler in logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.close()
+        del MMLogger._instance_dict[f'cli{is_traceback}']
+    assert log.count('no image') == 1
+    assert ('Traceback' in log) == is_traceback
+
+
+def test_report_errors__no_error_and_an_exit_pass():
+    with report_errors():
+        pass
+    with pytest.raises(SystemExit, match='7'), report_errors():
+        sys.exit(7)
+
+
+@pytest.mark.parametrize(
+    'name, value, place',
+    [
+        ('momentum', 2, 'model.head.anchor_head.momentum'),
+        ('anchor_head.channels', 7, 'model.head.anchor_head.channels'),
+        ('many', 5, 'val_evaluator.0.many and val_evaluator.1.many'),
+        ('by_epoch', 'no', 'by_epoch'),
+        ('momentum', 3, None),  # of no part
+        ('nothing', 2, None),
+    ],
+)
+def test_report_errors__a_usage_error_has_the_place_of_its_argument(name, value, place, capsys):
+    head = dict(type='SARLinearClsHead', anchor_head=dict(momentum=2, channels=7))
+    cfg = dict(model=dict(head=head, momentum=0.1), val_evaluator=[dict(many=5), dict(many=5)], by_epoch='no')
+    with pytest.raises(UsageError) as error:
+        check(False, name, value, 'another one')
+    place = '' if place is None else f' (in the config: {place})'
+    message = f'error: Expected argument `{name}` to be another one, but got {value!r}{place}'
+    assert printed(capsys, error.value, Config(cfg)) == (2, f'\n{message}\n')
+
+
+def test_usage_error__is_a_value_error_that_can_be_sent_to_another_process():
+    error = pickle.loads(pickle.dumps(UsageError('no', 'momentum', float('inf'))))
+    assert isinstance(error, ValueError) and (str(error), error.argument, error.value) == (
+        'no',
+        'momentum',
+        float('inf'),
+    )
+
 
 HOUSES = Registry('house')
 
 
 class Wall:
     def __init__(self, height, colour='white'):
-        if height < 0:
-            raise ValueError(f'Expected argument `height` to be at least 0, but got {height}')
+        pass
 
 
 @HOUSES.register_module()
@@ -23,105 +115,96 @@ class Room(Wall):
         super().__init__(**kwargs)
 
 
-@HOUSES.register_module()
-class House:
-    def __init__(self, *rooms, cellar=None):
-        # As heads do, with further options and a type.
-        self.cellar = HOUSES.build({'type': 'Room', 'doors': 3, **cellar})
-
-
-def raised(model):
-    """Return what describe() says of a config whose model is such a house."""
-    cfg = Config(dict(model=model, helper=model))
-    with pytest.raises(Exception) as error:
-        HOUSES.build(cfg.model)
-    assert is_before_training(error.value)
-    return describe(error.value, cfg)
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(height=1, color='red'), 'cellar.color: Room has no option color; did you mean colour?'),
+        (dict(height=1, x=2), 'cellar.x: Room has no option x; it has doors, height, colour'),
+        (dict(hight=1), 'cellar.hight: Room has no option hight; did you mean height?'),
+        (dict(colour='red'), ''),  # Python's message says it all
+    ],
+)
+def test_help_for__unknown_options(options, message):
+    assert help_after(dict(cellar=dict(type=Room, **options)), lambda cfg: HOUSES.build(cfg.cellar)) == message
 
 
 @pytest.mark.parametrize(
-    'cellar, message',
+    'options, message',
     [
-        (dict(height=-1), 'model.cellar.height: Expected argument `height` to be at least 0, but got -1'),
-        (dict(height=1, color='red'), "model.cellar.color='red': Room has no option color; did you mean colour?"),
-        (dict(height=1, x=2), 'model.cellar.x=2: Room has no option x; its options are doors, height, colour'),
-        (dict(hight=1), 'model.cellar.hight=1: Room has no option hight; did you mean height?'),
-        (dict(colour='red'), 'model.cellar: Room needs height, which model.cellar does not give: add height=...'),
-        (dict(type='Rom'), "model.cellar.type='Rom' is not registered ("),
+        (dict(pull_weight=0.5), 'pull_weight: SemanticAnchorHead has no option pull_weight; set {}.loss.pull_weight'),
+        (dict(loss=dict(gate=0.5)), 'loss.gate: SARLoss has no option gate; set {}.gate'),
+        (dict(dim=64), 'dim: SemanticAnchorHead has no option dim; set {}.anchors.dim'),
+        (
+            dict(anchors=dict(pull_weight=1)),
+            'anchors.pull_weight: GaussianAnchors has no option pull_weight; it has dim,',
+        ),
     ],
 )
-def test_describe__names_place_value_and_remedy(cellar, message):
-    assert raised(dict(type='House', cellar=cellar)).startswith(message)
+def test_help_for__options_at_the_wrong_level(options, message):
+    from sar_mm.registry import MODELS
+
+    cfg = dict(model=dict(anchor_head=options))
+    found = help_after(
+        cfg, lambda cfg: MODELS.build(dict(type='SemanticAnchorHead', num_classes=3, channels=8, **options))
+    )
+    assert found.startswith(f'model.anchor_head.{message}'.format('model.anchor_head'))
 
 
-def test_describe__says_where_other_errors_were_raised():
-    said = raised(dict(type='House', cellar=dict(height='3')))
-    assert said.startswith("model.cellar: TypeError: '<' not supported between instances of 'str' and 'int'; ")
-    assert "model.cellar.height='3' is a string where an integer or a float may be meant" in said
-    assert 'test_errors.py:' in said
+@pytest.mark.parametrize(
+    'kind, message',
+    [
+        ('SARLos', "model.0.type='SARLos' is not registered; did you mean SARLoss"),
+        ('sarmm.SARLos', "model.0.type='sarmm.SARLos' is not registered; did you mean SARLoss"),
+        (
+            'my.Xyzzy',
+            "model.0.type='my.Xyzzy' is not registered; put its module into custom_imports, its folder",
+        ),
+    ],
+)
+def test_help_for__unknown_types(kind, message):
+    cfg = dict(default_scope='mmseg', model=[dict(type=kind)], other=dict(type='pixels'))
+    assert help_after(cfg, lambda cfg: HOUSES.build(cfg.model[0])).startswith(message)
 
 
-def test_describe__part_that_is_there_twice_is_found_within_its_own():
-    cfg = Config(dict(model=dict(type='House', cellar=dict(height=-1)), data_preprocessor=dict(height=-1)))
-    with pytest.raises(ValueError) as error:
-        HOUSES.build(cfg.model)
-    assert describe(error.value, cfg).startswith('model.cellar.height: ')
+def test_help_for__modules_that_cannot_be_imported(tmp_path, monkeypatch):
+    (tmp_path / 'config.py').write_text("custom_imports = dict(imports=['my_heads'])")
+    with pytest.raises(ImportError) as error:
+        Config.fromfile(tmp_path / 'config.py')
+    assert help_for(error.value) == (
+        'cannot import my_heads: install it, or put the folder that it is in on PYTHONPATH'
+    )
+    with pytest.raises(ImportError) as error:
+        import sar_mm.modles  # noqa: F401
+    assert help_for(error.value).endswith('on PYTHONPATH; did you mean sar_mm.models?')
 
 
-def test_describe__what_older_versions_of_mmengine_put_in_front():
-    error = ValueError('class `House` in house.py: class `Wall` in wall.py: Expected argument `height` to be positive')
-    assert describe(error) == 'height: Expected argument `height` to be positive'
+def test_help_for__errors_that_mention_no_name():
+    cfg = Config(dict(model=dict(type='SARLos', depth=1)))
+    for error in (
+        KeyError('img'),
+        KeyError(),
+        TypeError('unsupported operand'),
+        ValueError('SARLos'),
+        ImportError('x'),
+    ):
+        assert help_for(error, cfg) == help_for(error) == ''
 
 
-def test_is_before_training__errors_of_a_step_are_not():
-    def run_iter():
-        HOUSES.build(dict(type='Rom'))
-
-    with pytest.raises(KeyError) as error:
-        run_iter()
-    assert not is_before_training(error.value)
-
-
-def test_options_of__follows_keyword_arguments_to_the_bases():
+def test_options_of__includes_those_of_the_bases():
     assert options_of(Room) == ['doors', 'height', 'colour']
     assert options_of(SARLoss)[:3] == ['anchor_weight', 'pull_weight', 'confidence']
-    assert options_of(nn.Identity) == []
+    assert options_of(None) == options_of('Room') == options_of(nn.Identity) == []
 
 
-@pytest.mark.parametrize(
-    'place, name, joined',
-    [
-        ('', 'momentum', 'momentum'),
-        ('model.head', 'momentum', 'model.head.momentum'),
-        ('model.head', 'anchor_head.channels', 'model.head.anchor_head.channels'),
-        ('model.semi.teacher', 'teacher.momentum', 'model.semi.teacher.momentum'),
-        ('model.semi.threshold', 'semi.threshold', 'model.semi.threshold'),
-        ('train_dataloader.dataset', 'dataset', 'train_dataloader.dataset.dataset'),
-        ('custom_hooks.0', 'train_dataloader.sampler', 'train_dataloader.sampler'),
-    ],
-)
-def test_join__what_both_name_comes_once(place, name, joined):
-    assert join(place, name) == joined
+def test_parts_of__includes_what_is_built_by_default():
+    places = {place: kind and kind.__name__ for place, _, kind in parts_of(Config(dict(a=[dict(anchor_head=dict())])))}
+    expected = {'a.0.anchor_head': 'SemanticAnchorHead', 'a.0.anchor_head.anchors': 'GaussianAnchors'}
+    assert places == {'': None, 'a.0': None, **expected, 'a.0.anchor_head.loss': 'SARLoss'}
+    assert parts_of(None) == []
 
 
-def test_check_keys__names_of_the_config_itself_are_left_alone():
-    check_keys(Config(dict(model=dict(), models=dict(), train_pipeline=[], test_pipeline=[], norm_cfg=dict())), {})
-    check_keys(Config(dict(model=dict(), lr=1)), {'lr': 2, 'runner_type': 'FlexibleRunner', 'compile': True})
-
-
-@pytest.mark.parametrize(
-    'cfg, given, message',
-    [
-        (dict(custom_hook=[1]), {}, r'custom_hook=\[1\]: nothing reads custom_hook; did you mean custom_hooks\?'),
-        (dict(_base=''), {}, r'did you mean _base_\?'),
-        (
-            dict(),
-            {'modle.type': 1},
-            r'modle.type=1: the config has no modle, and nothing reads it; did you mean model\?',
-        ),
-        (dict(env_cfg=dict(cudnn=True)), {}, r'env_cfg.cudnn=True: nothing reads cudnn'),
-    ],
-)
-def test_check_keys__unknown_key(cfg, given, message):
-    with pytest.raises(UsageError, match=message):
-        check_keys(Config(dict(model=dict(), **cfg)), given)
+def test_help_for__a_stock_runner(tmp_path):
+    """An error on its way through mmengine, with a config that a runner was made from."""
+    cfg = dict(model=dict(type='SemanticAnchorHead', num_classes=3, channels=8, momentun=0.9))
+    cfg['work_dir'] = str(tmp_path)
+    assert help_after(cfg, lambda cfg: Runner.from_cfg(cfg)).endswith('did you mean momentum?')

@@ -1,17 +1,15 @@
-import re
 import threading
 from datetime import timedelta
-from types import SimpleNamespace
 
 import pytest
 import torch.distributed
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel, MMSeparateDistributedDataParallel
-from mmengine.registry import MODEL_WRAPPERS, MODELS, DefaultScope
+from mmengine.registry import MODEL_WRAPPERS
 from torch import nn
 
-import sar_mm  # noqa: F401
-from sar_mm.engine.cli import UsageError, _meet, check_checkpoint, usage_errors, wrapper_on_cpu
+from sar_mm.checks import UsageError
+from sar_mm.cli.launchers import _meet, prepare_launcher, wrapper_on_cpu
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason='PyTorch is built without distributed')
 
@@ -50,12 +48,11 @@ def test_meet__the_main_process_waits_for_those_of_its_own_start():
     assert len(names) == 2 and len(set(names.values())) == 1
 
 
-@pytest.mark.parametrize('rank, start', [('0', 'error: '), ('3', 'error of rank 3: ')])
-def test_usage_errors__say_which_process_has_one(rank, start, monkeypatch, capsys):
-    monkeypatch.setenv('RANK', rank)
-    with pytest.raises(SystemExit) as stopped, usage_errors():
-        raise UsageError('there is no image on this node')
-    assert stopped.value.code == 2 and capsys.readouterr().err == f'\n{start}there is no image on this node\n'
+def test_prepare_launcher__without_torchrun(monkeypatch):
+    monkeypatch.delenv('RANK', raising=False)
+    with pytest.raises(UsageError, match='use tools/dist_train.sh CONFIG GPUS'):
+        prepare_launcher(Config(dict(launcher='pytorch')))
+    prepare_launcher(Config(dict(launcher='slurm')))  # which mmengine starts itself
 
 
 @MODEL_WRAPPERS.register_module()
@@ -108,7 +105,7 @@ from mmengine.config import Config
 from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.registry import MODEL_WRAPPERS, MODELS
 from mmengine.runner import Runner
-from sar_mm.engine.cli import leave_process_group, prepare_launcher
+from sar_mm.cli.launchers import leave_process_group, prepare_launcher
 
 @MODEL_WRAPPERS.register_module()
 class CLITestParallel(MMDistributedDataParallel):
@@ -133,93 +130,3 @@ leave_process_group()
     names = 'MMDistributedDataParallel', 'CLITestParallel'
     scripts = [f'WORK_DIR, WRAPPER = {str(tmp_path)!r}, {name!r}\n{script}' for name in names]
     assert [printed[-1] for printed in run_python(*scripts)] == [f'{name} True' for name in names]
-
-
-def classifier():
-    return dict(
-        type='ImageClassifier',
-        backbone=dict(type='CIFARResNet', depth=8, base_channels=4),
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(type='SARLinearClsHead', num_classes=3, in_channels=16, loss=dict(type='SeesawLoss', num_classes=3)),
-    )
-
-
-def segmentor():
-    fcn = dict(type='SARFCNHead', channels=4, num_convs=1, num_classes=3, norm_cfg=dict(type='BN'))
-    backbone = dict(type='ResNet', depth=18, base_channels=4, stem_channels=4, norm_cfg=dict(type='BN'))
-    return dict(
-        type='EncoderDecoder',
-        backbone=backbone,
-        decode_head=dict(fcn, in_channels=32, in_index=3),
-        auxiliary_head=[dict(fcn, in_channels=16, in_index=2), dict(fcn, in_channels=8, in_index=1)],
-        train_cfg=dict(),
-        test_cfg=ConfigDict(mode='whole'),
-    )
-
-
-def build(kind, semi=None, tta=False, seed=0):
-    toolbox = 'mmpretrain' if kind == 'cls' else 'mmseg'
-    pytest.importorskip(f'{toolbox}.models')
-    model = classifier() if kind == 'cls' else segmentor()
-    if semi is not None:
-        name = 'classifier' if kind == 'cls' else 'segmentor'
-        model = {'type': f'Semi{name.title()}', name: model, 'semi': semi}
-    if tta:
-        model = dict(type='AverageClsScoreTTA' if kind == 'cls' else 'SegTTAModel', module=model)
-    torch.manual_seed(seed)
-    with DefaultScope.overwrite_default_scope(toolbox):
-        return MODELS.build(model)
-
-
-TRAINING = (r'(head|decode_head|auxiliary_head\.\d)\.anchor_head\.', r'auxiliary_head\.', r'head\.loss_module\.')
-TEACHER = dict(momentum=0.1)
-CASES = {
-    'plain': (None, False, '', None),
-    'tta': (None, True, '', None),
-    'self-labelled': (dict(distribution_alignment=dict(momentum=0.9)), False, 'student.', None),
-    'teacher': (dict(teacher=TEACHER, predict_with='teacher'), False, 'teacher.module.', None),
-    'student': (dict(teacher=TEACHER, predict_with='student'), False, 'student.', None),
-    'both': (dict(teacher=TEACHER), False, r'(student|teacher\.module)\.', 'sar_mm.StudentTeacherValLoop'),
-}
-
-
-@pytest.mark.parametrize('kind', ['cls', 'seg'])
-@pytest.mark.parametrize('case', CASES)
-def test_check_checkpoint__what_predictions_do_without_may_be_missing(kind, case, tmp_path):
-    semi, tta, part, loop = CASES[case]
-    path = str(tmp_path / 'trained.pth')
-    trained = build(kind, semi)
-    weights = trained.state_dict()
-    runner = SimpleNamespace(model=build(kind, semi, tta, seed=1), cfg=Config(dict(test_cfg=dict(type=loop))))
-    needed = {name for name in weights if re.match(part, name)}
-    needed -= {name for name in needed for training in TRAINING if re.match(f'(?:{part}){training}', name)}
-    assert 0 < len(needed) < len(weights)
-
-    torch.save(dict(state_dict={name: weights[name] for name in needed}), path)
-    check_checkpoint(runner, path, 'config', to_resume=False)  # it loads it, too
-    with pytest.raises(UsageError, match='weights are missing in the checkpoint'):
-        check_checkpoint(runner, path, 'config', to_resume=True)
-    broken = {name: weights[name] if name in needed else torch.full((7,), float('nan')) for name in weights}
-    torch.save(broken, path)  # nor do the shapes of what is not needed matter
-    check_checkpoint(runner, path, 'config', to_resume=False)
-    model = (runner.model.module if tta else runner.model).eval()
-    images = torch.randn(2, 3, 32, 32)
-    with torch.no_grad():
-        for name in sorted(set(weights) - needed):  # the real test: what they are does not show
-            owner, entry = model.get_submodule(name.rpartition('.')[0]), name.rpartition('.')[2]
-            getattr(owner, entry).fill_(3 if not getattr(owner, entry).is_floating_point() else float('nan'))
-        assert torch.equal(forward(model, images), forward(trained.eval(), images))
-
-    names = sorted(name for name in needed if not name.endswith('num_batches_tracked'))  # which PyTorch fills in
-    for name in names if case == 'plain' else names[::9]:
-        torch.save({other: weights[other] for other in needed - {name}}, path)
-        if case == 'both' and name.startswith('teacher.'):
-            check_checkpoint(runner, path, 'config', to_resume=False)  # the student's is taken
-            continue
-        with pytest.raises(UsageError, match=re.escape(f'1 of its weights are missing in the checkpoint, {name}')):
-            check_checkpoint(runner, path, 'config', to_resume=False)
-
-
-def forward(model, images):
-    outputs = model(images)  # a mode in which a semi-supervised model forwards what predicts
-    return outputs if isinstance(outputs, torch.Tensor) else torch.cat([each.flatten() for each in outputs])
