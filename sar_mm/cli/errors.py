@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional
 
 import mmengine.registry
 from mmengine.config import Config
@@ -19,9 +19,9 @@ from ..engine.safe_checkpoints import CheckpointError
 from ..registry import ANCHORS
 
 # What a part of a config without a `type` is built as, by the name of the part.
-_DEFAULTS = dict.fromkeys(('train_dataloader', 'val_dataloader', 'test_dataloader'), DataLoader)
+_DEFAULTS = dict(train_dataloader=DataLoader, val_dataloader=DataLoader, test_dataloader=DataLoader)
 _DEFAULTS.update(anchor_head='SemanticAnchorHead', anchors='GaussianAnchors', loss='SARLoss', teacher='MeanTeacher')
-Part = Tuple[str, dict, Any]  # a dict in a config: its place, dotted, itself, and the class that is built from it
+_DEFAULTS.update(distribution_alignment='DistributionAlignment')
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def help_for(error: BaseException, cfg: Optional[Config] = None) -> str:
     return _unknown_option(text, parts) if isinstance(error, TypeError) else ''
 
 
-def _unknown_type(text: str, parts: List[Part], registered: List[str]) -> str:
+def _unknown_type(text: str, parts: List[tuple], registered: List[str]) -> str:
     given = [(f'{place}.{key}', options.get(key)) for place, options, _ in parts for key in ('type', 'runner_type')]
     for place, kind in given:
         name = kind.rpartition('.')[2] if isinstance(kind, str) else ''
@@ -71,7 +71,7 @@ def _unknown_type(text: str, parts: List[Part], registered: List[str]) -> str:
     return ''
 
 
-def _unknown_option(text: str, parts: List[Part]) -> str:
+def _unknown_option(text: str, parts: List[tuple]) -> str:
     for place, name, kind in [(place, name, kind) for place, options, kind in parts if kind for name in options]:
         valid = options_of(kind)
         near = difflib.get_close_matches(name, valid, n=1)
@@ -89,12 +89,12 @@ def options_of(kind: Any) -> List[str]:
     return [name for name in dict.fromkeys(names) if name not in ('self', 'args', 'kwargs')]
 
 
-def parts_of(cfg: Optional[Config]) -> List[Part]:
-    """Return the parts of a config, the outer ones first, and those that are built by default."""
+def parts_of(cfg: Optional[Config]) -> List[tuple]:
+    """Return place, dict and class (None if unknown) of the parts of a config, and of those built by default."""
     return [] if cfg is None else list(_walk(dict(cfg.items()), '', _registered(cfg.get('default_scope'))))
 
 
-def _walk(node: Any, place: str, registered: Dict[str, Any]) -> Iterator[Part]:
+def _walk(node: Any, place: str, registered: Dict[str, Any]) -> Iterator[tuple]:
     children = enumerate(node) if isinstance(node, (list, tuple)) else ()
     if isinstance(node, dict):
         kind = node.get('type', _DEFAULTS.get(place.rpartition('.')[2]))
