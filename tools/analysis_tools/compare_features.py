@@ -189,8 +189,7 @@ def examine(cfg: Config, config: str, checkpoint: str, groups: Dict[str, Any], a
     sampled.dataset_meta = dataset_meta
     runner.test_evaluator.metrics.append(sampled)
     runner.register_hook(FeatureTapHook(args.layer))
-    with report_errors(cfg):
-        metrics = runner.test()
+    metrics = runner.test()
     prefix = 'IoU/' if is_segmentation(cfg) else 'accuracy/'
     of_class = [metrics[f'{prefix}{name}'] for name in classes]
     numbers = {name: float(value) for name, value in metrics.items() if not name.startswith(prefix)}
@@ -246,10 +245,11 @@ def main() -> None:
         groups, kind = group_metric(configs), 'pixels' if is_segmentation(configs[0]) else 'images'
         if args.class_counts or 'class_counts' not in groups:
             groups['class_counts'], kind = training_counts(configs, args.class_counts)
-        models = {
-            name: examine(cfg, config, checkpoint, groups, args)
-            for name, cfg, (config, checkpoint) in zip(args.names, configs, given)
-        }
+    models = {}
+    for name, cfg, (config, checkpoint) in zip(args.names, configs, given):
+        with report_errors(cfg):
+            models[name] = examine(cfg, config, checkpoint, groups, args)
+    with report_errors():
         first, second = (model.classes for model in models.values())
         if first != second:
             raise UsageError(f'the models are tested on different classes, {first} and {second}')

@@ -106,7 +106,7 @@ def build_dataset(cfg: Config) -> Tuple[Any, bool]:
     has_label_maps = keep_label_maps_only(dataset)
     try:
         return DATASETS.build(dataset), has_label_maps
-    except (AssertionError, TypeError, ValueError) as error:
+    except (AssertionError, OSError, TypeError, ValueError) as error:
         raise UsageError(f'the training data cannot be loaded: {error}') from error
 
 

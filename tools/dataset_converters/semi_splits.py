@@ -243,7 +243,7 @@ def main() -> None:
             images = Images(*build_dataset(cfg))
             labelled, unlabelled, shown = split(args, images)
             names = images.names()
-        except ValueError as error:  # too few images of a class, lists that are none
+        except (OSError, ValueError) as error:  # too few images of a class, a list that is missing or is not one
             raise UsageError(str(error)) from error
         first = names
         if images.labels is not None and images.paths is not None:
