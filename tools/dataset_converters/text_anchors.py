@@ -176,6 +176,8 @@ def class_names(args: argparse.Namespace) -> List[str]:
     if args.classes is None:
         names = config_classes(args.config)
     elif args.classes.endswith('.txt'):
+        if not Path(args.classes).is_file():
+            raise UsageError(f'there is no file {args.classes}')
         names = list_from_file(args.classes, encoding='utf-8-sig')
     else:
         names = args.classes.split(',')
