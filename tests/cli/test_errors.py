@@ -157,7 +157,7 @@ def test_help_for__options_at_the_wrong_level(options, message):
         ('sarmm.SARLos', "model.0.type='sarmm.SARLos' is not registered; did you mean SARLoss"),
         (
             'my.Xyzzy',
-            "model.0.type='my.Xyzzy' is not registered; put its module into custom_imports, its folder",
+            "model.0.type='my.Xyzzy' is not registered; put its module into custom_imports and on PYTH",
         ),
     ],
 )

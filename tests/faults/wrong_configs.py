@@ -104,7 +104,7 @@ RAISED = (
     Case(CLS, {'optim_wrapper.optimizer.weight_decy': 0.1}, ('optimizer.weight_decy', 'did you mean weight_decay?')),
     # Unknown types.
     Case(SEG, {f'{H}.type': 'SARFCHead'}, (f"{H}.type='SARFCHead' is not registered", 'did you mean SARFCNHead')),
-    Case(SEG, {f'{H}.type': 'mine.Xyzzy'}, ('put its module into custom_imports, its folder on PYTHONPATH',)),
+    Case(SEG, {f'{H}.type': 'mine.Xyzzy'}, ('put its module into custom_imports and on PYTHONPATH',)),
     Case(CLS, {f'{D}.pipeline.1.type': 'Resise'}, (f"{D}.pipeline.1.type='Resise'", 'did you mean Resize')),
     Case(CLS, {'custom_hooks': [dict(type='ClassCountHook')]}, ('custom_hooks.0.type', 'did you mean ClassCountsHook')),
     Case(CLS, {'runner_type': 'FlexibelRunner'}, ("runner_type='FlexibelRunner'", 'did you mean FlexibleRunner')),
