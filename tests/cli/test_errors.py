@@ -174,7 +174,7 @@ def test_help_for__modules_that_cannot_be_imported(tmp_path, monkeypatch):
         'cannot import my_heads: install it, or put the folder that it is in on PYTHONPATH'
     )
     with pytest.raises(ImportError) as error:
-        import sar_mm.modles  # noqa: F401
+        import sar_mm.model  # noqa: F401
     assert help_for(error.value).endswith('on PYTHONPATH; did you mean sar_mm.models?')
 
 

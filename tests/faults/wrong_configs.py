@@ -80,7 +80,7 @@ CHECKED = (
         {'model.classifier.train_cfg': dict(augments=dict(type='Mixup', alpha=0.2))},
         ('`data_preprocessor.batch_augments` to be None in semi-supervised training',),
     ),
-    Case(SEMI_CLS, {'model.semi.treshold': 0.9}, ('`semi.treshold=0.9` to be one of', 'did you mean threshold?')),
+    Case(SEMI_CLS, {'model.semi.thresh': 0.9}, ('`semi.thresh=0.9` to be one of', 'did you mean threshold?')),
     # Mistakes that mmengine meets later, or whose error names nothing.
     Case(CLS, {'optim_wrapper.optimizer.type': 'AdmW'}, ("optimizer.type='AdmW' is not", 'did you mean AdamW?')),
     Case(SEG, {'optim_wrapper.optimizer': 'AdamW'}, ("optim_wrapper.optimizer='AdamW'", "dict(type='SGD', lr=0.01)")),
