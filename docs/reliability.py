@@ -33,8 +33,8 @@ PACKAGES = {
 }
 INTRODUCTION = """# Reliability
 
-What happens to a run that is killed, to a config with a mistake in it, and to bad data. `make test-faults` tries it all
-out and writes this page; a fault that is not met as it should be fails the tests, too.
+What happens to a run that is killed, to a config with a mistake in it, and to bad data. `make test-faults` tests all
+of it and writes this page; an outcome that is not the right one fails the tests, too.
 
 ## What is promised
 
@@ -44,8 +44,19 @@ out and writes this page; a fault that is not met as it should be fails the test
 - **No half-written checkpoint is ever resumed.** A checkpoint gets its name once it is wholly on the disk. Where the
   newest is damaged all the same, `--resume` warns and takes the one before. Where all are, it stops rather than starts
   anew.
-- **What cannot work is said at once**: a folder that cannot be written to, a disk without room for a checkpoint, and
-  mistakes in a config end a run before it trains, with exit code 2 and a message that names the setting and the remedy.
+- **What cannot work is refused before training**: a folder that cannot be written to, a disk without room for a
+  checkpoint, and mistakes in a config.
+
+## How the tools report errors
+
+- **What this package checks** is printed as one sentence, with the argument, its value, what is valid and where in the
+  config it is; the exit code is 2. `sar_mm.checks.UsageError`, a `ValueError`, is what your own parts may raise for it.
+- **Any other error** keeps its traceback, which is written to the log file, too; the exit code is 1. A line of help
+  below it says where a misspelt type or option is in the config and what the nearest valid name is, where an option at
+  the wrong level belongs (`anchor_head=dict(pull_weight=0.5)`: set `anchor_head.loss.pull_weight`), or that a module
+  cannot be imported and its folder has to be on `PYTHONPATH`.
+- **What mmengine ignores** is no error: there is a warning of a setting that looks misspelt (`custom_hook`), and of one
+  that `--cfg-options` gives and that neither the config nor a runner has.
 
 ## How to resume
 
@@ -56,8 +67,8 @@ python tools/train.py my_config.py --resume
 MAX_RESTARTS=3 tools/dist_train.sh my_config.py 8 --resume    # goes on by itself after a process has died
 ```
 
-How much is lost is up to `default_hooks.checkpoint.interval`. With `max_keep_ckpts`, keep two at least: the one before
-is what a damaged one is replaced by.
+How much is lost depends on `default_hooks.checkpoint.interval`. With `max_keep_ckpts`, keep at least two: if the newest
+is damaged, the one before it is taken.
 
 ## What is not covered
 

@@ -67,7 +67,7 @@ def test_findings__are_found(code, expected):
 def test_sources__run_and_fetch_nothing_that_a_file_names(path):
     found = [name for _, name in findings(path.read_text(encoding='utf-8'))]
     # A converter unpickles a file where it is told to with --trust.
-    allowed = ['torch.load, trusting'] if path.name == 'checkpoints.py' else []
+    allowed = ['torch.load, trusting'] if path.name == 'conversion.py' else []
     assert found == allowed
 
 

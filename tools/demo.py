@@ -18,7 +18,7 @@ from typing import Dict, List
 
 from prettytable import PrettyTable
 
-from sar_mm.engine.run_tool import run_tool
+from sar_mm.cli.run_tool import run_tool
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = {

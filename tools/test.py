@@ -9,19 +9,13 @@ from mmengine.evaluator import DumpResults
 from mmengine.runner import Runner
 
 import sar_mm  # noqa: F401  registers the SAR modules, so that configs need no custom_imports here
+from sar_mm.checks import UsageError
+from sar_mm.cli.checkpoints import check_checkpoint, check_checkpoint_path
+from sar_mm.cli.config import add_common_arguments, build_runner, load_config
+from sar_mm.cli.errors import report_errors
+from sar_mm.cli.launchers import leave_process_group, prepare_launcher
+from sar_mm.cli.pictures import PredictionPictures
 from sar_mm.engine.checks import check_test
-from sar_mm.engine.cli import (
-    UsageError,
-    add_common_arguments,
-    build_runner,
-    check_checkpoint,
-    check_checkpoint_path,
-    leave_process_group,
-    load_config,
-    prepare_launcher,
-    usage_errors,
-)
-from sar_mm.engine.pictures import PredictionPictures
 from sar_mm.engine.safe_checkpoints import safe_loading
 
 # What mmpretrain's VisualizationHook passes on to its visualizer.
@@ -69,15 +63,16 @@ def augment_at_test_time(cfg: Config, show_dir: Optional[str]) -> None:
 def save_predictions(runner: Runner, cfg: Config, out: str) -> None:
     if cfg.get('default_scope') != 'mmseg':
         if not out.endswith(('.pkl', '.pickle')):
-            raise UsageError(f'--out is to be a .pkl file for mmpretrain, but is {out}')
+            raise UsageError(f'Expected argument `--out` to be a .pkl file for mmpretrain, but got {out!r}')
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=out))
 
 
 def main() -> None:
     args = parse_args()
-    with usage_errors():
+    with report_errors():
         check_checkpoint_path(args.checkpoint)
         cfg = load_config(args)
+    with report_errors(cfg):
         cfg.load_from = args.checkpoint
         if args.tta:
             augment_at_test_time(cfg, args.show_dir)
@@ -92,9 +87,9 @@ def main() -> None:
         if args.show_dir:
             draw_predictions(runner, cfg, args.show_dir)
         check_checkpoint(runner, args.checkpoint, args.config, to_resume=False)
-    with usage_errors(cfg), safe_loading():
         check_test(runner, args.checkpoint)
-        runner.test()
+        with safe_loading():
+            runner.test()
     leave_process_group()
 
 

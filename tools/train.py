@@ -7,18 +7,12 @@ from mmengine.device import get_device
 from mmengine.runner import find_latest_checkpoint
 
 import sar_mm  # noqa: F401  registers the SAR modules, so that configs need no custom_imports here
+from sar_mm.checks import UsageError
+from sar_mm.cli.checkpoints import check_checkpoint, check_checkpoint_path
+from sar_mm.cli.config import add_common_arguments, build_runner, load_config
+from sar_mm.cli.errors import report_errors
+from sar_mm.cli.launchers import leave_process_group, prepare_launcher
 from sar_mm.engine.checks import check_run
-from sar_mm.engine.cli import (
-    UsageError,
-    add_common_arguments,
-    build_runner,
-    check_checkpoint,
-    check_checkpoint_path,
-    leave_process_group,
-    load_config,
-    prepare_launcher,
-    usage_errors,
-)
 from sar_mm.engine.runner import ResumableRunner
 from sar_mm.engine.safe_checkpoints import safe_loading
 
@@ -66,10 +60,11 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
 
 def main() -> None:
     args = parse_args()
-    with usage_errors():
+    with report_errors():
         if args.resume not in (None, 'auto'):
             check_checkpoint_path(args.resume)
         cfg = load_config(args)
+    with report_errors(cfg):
         merge_args(cfg, args)
         prepare_launcher(cfg)
         runner = build_runner(cfg)
@@ -81,9 +76,9 @@ def main() -> None:
             checkpoint = None
         if checkpoint is not None:
             check_checkpoint(runner, checkpoint, args.config, to_resume=True)
-    with usage_errors(cfg), safe_loading():
-        check_run(runner)
-        runner.train()
+        with safe_loading():
+            check_run(runner)
+            runner.train()
     leave_process_group()
 
 

@@ -6,8 +6,8 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 from torch.utils.data import DataLoader, IterableDataset
 
+from ..checks import UsageError
 from ..datasets.samplers import LabelledUnlabelledSampler
-from .errors import UsageError
 
 _ENDLESS = (InfiniteSampler, LabelledUnlabelledSampler)
 

@@ -1,4 +1,4 @@
-"""What only shows when the parts of a run are put together, checked before its first step."""
+"""Checks of how the parts of a run fit together, before its first step."""
 
 import os.path as osp
 from inspect import signature
@@ -6,19 +6,19 @@ from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.registry import OPTIMIZERS
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.nn import SyncBatchNorm
 
-from ..checks import check_loss_of_one_output
+from ..checks import UsageError, check_loss_of_one_output, did_you_mean
 from .batches import check_batches
 from .class_numbers import check_preprocessor, check_topk
 from .class_order import check_class_order, check_order_of_checkpoint, check_order_of_counts
-from .errors import UsageError, unknown_option
 from .safe_checkpoints import read_checkpoint
 from .unlabelled import check_unlabelled
 
-# Heads whose classes are not those of the data: edges made of them, and depth.
+# Heads whose classes are not those of the data: edges, and depth.
 _OTHER_CLASSES = ('STDCHead', 'VPDDepthHead')
 _ADD_COUNTS = (
     "add dict(type='ClassCountsHook') to custom_hooks, which takes them from the training data or a file, or give it "
@@ -27,47 +27,44 @@ _ADD_COUNTS = (
 
 
 class Head(NamedTuple):
-    """A head that classifies, and where it is in the config."""
+    """A head that classifies, and its place in the config."""
 
     place: str
     module: nn.Module
 
 
 def check_run(runner: Runner) -> None:
-    """Check that model, data, losses, metrics and hooks of a training fit together; they are built for it.
+    """Check that model, data, losses, metrics and hooks of a training fit together; build the loops for that.
 
-    A FlexibleRunner builds its model later, and is not checked. ``check_classes=False`` in a config switches off what
-    compares numbers and names of classes.
+    ``check_classes=False`` in a config leaves out the comparison of numbers and names of classes. A FlexibleRunner,
+    which builds its model later, is not checked.
 
     Raises:
-        UsageError: They do not, in a way that would end the training later, or make its figures meaningless.
+        UsageError: They do not fit: the training would end later, or its scores would be meaningless.
     """
-    model = runner.model
+    model = unwrapped(runner.model)
     if not isinstance(model, nn.Module) or runner.train_loop is None:
         return
-    while is_model_wrapper(model):
-        model = model.module
+    check_optimizer(runner.cfg.get('optim_wrapper'))
     check_load_from(runner)
     check_anchor_files(runner, model)
     check_sync_bn(model)
     heads = list(classifying_heads(model))
     loops = dict(train_dataloader=runner.train_loop, val_dataloader=runner.val_loop)
-    datasets = {name: loop.dataloader.dataset for name, loop in loops.items() if hasattr(loop, 'dataloader')}
     for place, loop in loops.items():
         check_batches(loop, place)
+    loaders = {place: loop.dataloader for place, loop in loops.items() if hasattr(loop, 'dataloader')}
+    datasets = {f'{place}.dataset': loader.dataset for place, loader in loaders.items()}
     for place, dataset in datasets.items():
-        check_unlabelled(dataset, f'{place}.dataset')
+        check_unlabelled(dataset, place)
     if runner.cfg.get('check_classes', True):
         for place, dataset in datasets.items():
-            check_classes(heads, dataset, f'{place}.dataset')
-        named = {f'{place}.dataset': dataset for place, dataset in datasets.items()}
-        check_class_order(named)
-        check_order_of_counts(runner.hooks, named)
+            check_classes(heads, dataset, place)
+        check_class_order(datasets)
+        check_order_of_counts(runner.hooks, datasets)
     check_preprocessor(model)
-    check_topk(
-        model,
-        dict(val_evaluator=getattr(runner.val_loop, 'evaluator', None), test_evaluator=runner._test_evaluator),
-    )
+    val_evaluator = getattr(runner.val_loop, 'evaluator', None)
+    check_topk(model, dict(val_evaluator=val_evaluator, test_evaluator=runner._test_evaluator))
     check_class_weights(heads)
     check_losses(heads, runner.hooks)
     check_metrics(runner.val_loop, runner.hooks, heads)
@@ -75,38 +72,52 @@ def check_run(runner: Runner) -> None:
 
 
 def check_test(runner: Runner, path: str) -> None:
-    """Check that data, metrics and the checkpoint of a test fit together; the data are loaded for it.
-
-    Args:
-        runner: The runner.
-        path: The checkpoint.
+    """Check that data, metrics and the checkpoint at ``path`` fit together for a test; build its loop for that.
 
     Raises:
-        UsageError: They do not: figures would be those of other classes, or there would be none in the end.
+        UsageError: They do not fit: the test would end without scores, or with those of other classes.
     """
     loop = runner.test_loop
     if not hasattr(loop, 'dataloader'):
         return
-    place = 'test_dataloader.dataset'
     if runner.cfg.get('check_classes', True):
-        check_class_order({place: loop.dataloader.dataset})
-        check_order_of_counts(runner.hooks, {place: loop.dataloader.dataset})
-        check_order_of_checkpoint(read_checkpoint(path), loop.dataloader.dataset, place)
-    model = runner.model
+        place, dataset = 'test_dataloader.dataset', loop.dataloader.dataset
+        check_class_order({place: dataset})
+        check_order_of_counts(runner.hooks, {place: dataset})
+        check_order_of_checkpoint(read_checkpoint(path), dataset, place)
+    check_topk(unwrapped(runner.model), dict(test_evaluator=getattr(loop, 'evaluator', None)))
+
+
+def unwrapped(model: Any) -> Any:
+    """Return the model within wrappers for several processes and for test-time augmentation."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
-    check_topk(model, dict(test_evaluator=getattr(loop, 'evaluator', None)))
+    return model
+
+
+def check_optimizer(wrapper: Any) -> None:
+    """Raise a UsageError unless the optimizer is a dict of a registered type: mmengine's error would name neither."""
+    if not isinstance(wrapper, dict) or 'optimizer' not in wrapper or 'constructor' in wrapper:
+        return
+    optimizer = wrapper['optimizer']
+    if isinstance(optimizer, str):
+        raise UsageError(f"optim_wrapper.optimizer={optimizer!r} is no dict, such as dict(type='SGD', lr=0.01)")
+    kind = optimizer.get('type') if isinstance(optimizer, dict) else None
+    with OPTIMIZERS.switch_scope_and_registry(None) as registry:
+        if isinstance(kind, str) and registry.get(kind) is None:
+            hint = did_you_mean(kind, [*registry.module_dict, *OPTIMIZERS.module_dict])
+            raise UsageError(f'optim_wrapper.optimizer.type={kind!r} is not registered{hint}')
 
 
 def check_load_from(runner: Runner) -> None:
-    """Raise a UsageError where ``load_from`` names nothing; what lies elsewhere (``https://``) is not looked for."""
+    """Raise a UsageError where there is no file at ``load_from``; addresses (``https://``) are not checked."""
     path = runner._load_from
     if isinstance(path, str) and '://' not in path and not osp.exists(osp.expanduser(path)):
         raise UsageError(f'load_from={path!r}: there is no such checkpoint; name another one, or None')
 
 
 def check_anchor_files(runner: Runner, model: nn.Module) -> None:
-    """Raise a UsageError where predefined anchors are those of a missing file, and no checkpoint is loaded."""
+    """Raise a UsageError where the file of predefined anchors is missing and no checkpoint is loaded."""
     for name, module in model.named_modules():
         missing = getattr(module, 'missing_file', None)
         if missing is not None and not runner._resume and runner._load_from is None:
@@ -114,9 +125,8 @@ def check_anchor_files(runner: Runner, model: nn.Module) -> None:
 
 
 def check_resumed_anchors(model: nn.Module, checkpoint: dict) -> None:
-    """Raise a UsageError where a run is resumed with predefined anchors that are not those of its checkpoint."""
-    while is_model_wrapper(model):
-        model = model.module
+    """Raise a UsageError where a run is resumed with other predefined anchors than those of its checkpoint."""
+    model = unwrapped(model)
     weights = checkpoint.get('state_dict', {})
     for name, module in model.named_modules():
         anchors = weights.get(f'{name}.anchors')
@@ -125,13 +135,13 @@ def check_resumed_anchors(model: nn.Module, checkpoint: dict) -> None:
         difference = module.compare_anchors(anchors)
         if difference is not None:
             raise UsageError(
-                f'model.{name}.anchors: {difference}. A run is resumed with its own: set those of the checkpoint, or '
-                'start a new run from its weights with load_from, which lets S start anew'
+                f'model.{name}.anchors: {difference}. To resume, set those of the checkpoint; to change them, start a '
+                'new run from its weights with load_from, which starts S anew'
             )
 
 
 def check_sync_bn(model: nn.Module) -> None:
-    """Raise a UsageError where a model on a CPU has layers that PyTorch runs on accelerators only."""
+    """Raise a UsageError where a model on a CPU has SyncBN, which PyTorch runs on accelerators only."""
     for name, module in model.named_modules():
         if isinstance(module, SyncBatchNorm) and module.weight is not None and module.weight.device.type == 'cpu':
             raise UsageError(
@@ -159,9 +169,9 @@ def classifying_heads(model: nn.Module) -> Iterator[Head]:
 
 
 def check_classes(heads: List[Head], dataset: Any, place: str) -> None:
-    """Raise a UsageError where a head and a data set that names its classes have different numbers of them.
+    """Raise a UsageError where a head has another number of classes than a data set that names its own.
 
-    Heads of one output, for one class or two, fit both; so do labels that lose their class 0 to ``reduce_zero_label``.
+    A head of one output fits one class and two. With ``reduce_zero_label``, the data may name class 0 or not.
     """
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
     if classes is None or len(classes) == 0:
@@ -185,10 +195,7 @@ def check_class_weights(heads: List[Head]) -> None:
         own = head.module.num_classes
         for place, loss in _losses(head):
             if getattr(head.module, 'out_channels', own) == 1:
-                try:
-                    check_loss_of_one_output(place, loss)
-                except ValueError as error:
-                    raise UsageError(str(error)) from error
+                check_loss_of_one_output(place, loss)
             for option in ('class_counts', 'class_weight'):
                 values = getattr(loss, option, None)
                 if hasattr(values, '__len__') and len(values) not in (own, getattr(head.module, 'out_channels', own)):
@@ -213,7 +220,7 @@ def _losses(head: Head) -> Iterator[Tuple[str, nn.Module]]:
 
 
 def check_losses(heads: List[Head], hooks: List[Hook]) -> None:
-    """Raise a UsageError where a loss waits for class counts that no hook brings."""
+    """Raise a UsageError where a loss has no class counts and no ClassCountsHook sets them."""
     for head in heads:
         for place, loss in _losses(head):
             if hasattr(loss, 'set_class_counts') and loss.class_counts is None and not _has(hooks, 'ClassCountsHook'):
@@ -221,7 +228,7 @@ def check_losses(heads: List[Head], hooks: List[Hook]) -> None:
 
 
 def check_metrics(loop: Optional[BaseLoop], hooks: List[Hook], heads: List[Head]) -> None:
-    """Raise a UsageError where a metric waits for what no hook brings, or does not fit the data or a head."""
+    """Raise a UsageError where the hook that a metric needs is missing, or it does not fit the data or a head."""
     metrics = loop.evaluator.metrics if hasattr(loop, 'evaluator') else []
     for index, metric in enumerate(metrics):
         place = 'val_evaluator' if len(metrics) == 1 else f'val_evaluator.{index}'
@@ -246,12 +253,11 @@ def check_metrics(loop: Optional[BaseLoop], hooks: List[Hook], heads: List[Head]
 
 
 def check_checkpoint_hook(hooks: List[Hook]) -> None:
-    """Raise a UsageError for an option that CheckpointHook would only stumble over when it saves."""
-    valid = signature(Runner.save_checkpoint).parameters
+    """Raise a UsageError for an option of CheckpointHook that is used only when it saves, and is unknown there."""
+    valid = [*signature(CheckpointHook.__init__).parameters, *signature(Runner.save_checkpoint).parameters]
     for hook in hooks:
-        for name, value in (getattr(hook, 'args', {}) if isinstance(hook, CheckpointHook) else {}).items():
-            if name not in valid:
-                raise UsageError(unknown_option('default_hooks.checkpoint', type(hook), name, value))
+        for name in set(getattr(hook, 'args', ())).difference(valid) if isinstance(hook, CheckpointHook) else ():
+            raise UsageError(f'default_hooks.checkpoint has no option {name}{did_you_mean(name, valid)}')
 
 
 def _has(hooks: List[Hook], name: str) -> bool:

@@ -1,13 +1,13 @@
-"""Numbers of classes in metrics and preprocessors that are not those of the head."""
+"""Checks of the number of classes in metrics and preprocessors of classifiers."""
 
 import logging
-from typing import Any, Dict, Iterator, Sequence, Tuple
+from typing import Any, Dict, Sequence, Tuple
 
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 from torch import nn
 
-from .errors import UsageError
+from ..checks import UsageError
 
 
 def check_topk(model: nn.Module, evaluators: Dict[str, Any]) -> None:
@@ -19,17 +19,15 @@ def check_topk(model: nn.Module, evaluators: Dict[str, Any]) -> None:
     """
     place, head = _head(model)
     if _is_head(head) and getattr(head, 'cal_acc', False):
-        _check_topk(f'{place}.topk', head.topk, f'{place}.num_classes', head.num_classes)
+        _check_topk(f'{place}.topk', head.topk, place, head)
     for name, evaluator in evaluators.items():
-        for metric_place, metric in _listed(evaluator, name):
-            _check_metric(metric_place, metric, place, head)
+        _check_metrics(name, evaluator.metrics if isinstance(evaluator, Evaluator) else evaluator, place, head)
 
 
 def check_preprocessor(model: nn.Module) -> None:
     """Raise a UsageError where labels become one-hot vectors of another number of classes than the head's.
 
-    That is for batch augmentations and with ``to_onehot``; nothing else reads the preprocessor's ``num_classes``, and
-    a number that is not read is only warned of.
+    They do with batch augmentations and ``to_onehot``; otherwise ``num_classes`` is not read, and a warning is enough.
     """
     place, head = _head(model)
     preprocessor = getattr(getattr(model, 'student', model), 'data_preprocessor', None)
@@ -61,38 +59,25 @@ def _is_kind(kind: Any, name: str) -> bool:
     return any(base.__name__ == name and base.__module__.split('.')[0] == 'mmpretrain' for base in bases)
 
 
-def _listed(metrics: Any, place: str) -> Iterator[Tuple[str, Any]]:
-    """Yield metrics or their configs with their places."""
-    metrics = metrics.metrics if isinstance(metrics, Evaluator) else metrics
-    if isinstance(metrics, (list, tuple)):
-        single = len(metrics) == 1
-        yield from ((place if single else f'{place}.{index}', metric) for index, metric in enumerate(metrics))
-    elif metrics is not None:
-        yield place, metrics
+def _check_metrics(place: str, metrics: Any, head_place: str, head: Any) -> None:
+    metrics = metrics if isinstance(metrics, (list, tuple)) else [metrics]
+    for index, metric in enumerate(metrics):
+        own = place if len(metrics) == 1 else f'{place}.{index}'
+        options = metric if isinstance(metric, dict) else {'type': type(metric), **getattr(metric, '__dict__', {})}
+        if _is_kind(options.get('type'), 'MultiTasksMetric'):
+            heads, inner = getattr(head, 'task_heads', {}), options.get('task_metrics') or {}
+            for task in (task for task in inner if task in heads):
+                names = f'{own}.task_metrics.{task}', f'{head_place}.task_heads.{task}'
+                _check_metrics(names[0], inner[task], names[1], heads[task])
+        elif _is_kind(options.get('type'), 'Accuracy') and options.get('topk') is not None and _is_head(head):
+            _check_topk(f'{own}.topk', options['topk'], head_place, head)
 
 
-def _check_metric(place: str, metric: Any, head_place: str, head: Any) -> None:
-    is_config = isinstance(metric, dict)
-    kind = metric.get('type') if is_config else type(metric)
-
-    def option(name: str) -> Any:
-        return metric.get(name) if is_config else getattr(metric, name, None)
-
-    if _is_kind(kind, 'MultiTasksMetric'):
-        heads = getattr(head, 'task_heads', {})
-        for task, metrics in (option('task_metrics') or {}).items():
-            if task in heads:
-                for inner_place, inner in _listed(metrics, f'{place}.task_metrics.{task}'):
-                    _check_metric(inner_place, inner, f'{head_place}.task_heads.{task}', heads[task])
-    elif _is_kind(kind, 'Accuracy') and option('topk') is not None and _is_head(head):
-        _check_topk(f'{place}.topk', option('topk'), f'{head_place}.num_classes', head.num_classes)
-
-
-def _check_topk(place: str, topk: Any, head_place: str, number: int) -> None:
-    ks = topk if isinstance(topk, Sequence) else [topk]
+def _check_topk(place: str, topk: Any, head_place: str, head: Any) -> None:
+    ks, number = topk if isinstance(topk, Sequence) else [topk], head.num_classes
     if any(k > number for k in ks):
         right = tuple(k for k in ks if k <= number) or (1,)
         raise UsageError(
-            f'{place}={topk}: there is no top-{max(ks)} accuracy of {number} classes ({head_place}={number}): '
-            f'set topk={right}'
+            f'{place}={topk}: there is no top-{max(ks)} accuracy of {number} classes '
+            f'({head_place}.num_classes={number}): set topk={right}'
         )

@@ -1,4 +1,4 @@
-"""Names of classes in another order than their labels, which would give every class the figures of another one."""
+"""Checks of the order of class names: in a wrong one, every class would get the scores of another."""
 
 import json
 import os.path as osp
@@ -7,23 +7,21 @@ from typing import Any, Dict, Iterator, List, Tuple
 from mmengine.fileio import get_text
 from mmengine.hooks import Hook
 
+from ..checks import UsageError
 from ..datasets import read_class_counts
-from .errors import UsageError
 from .unlabelled import inner_datasets
 
 _MARK = '\ufeff'  # byte order mark
 
 
 def check_class_order(datasets: Dict[str, Any]) -> None:
-    """Check that data sets name their classes in the order of their labels, and all in the same one.
+    """Check that data sets name their classes in the order of their labels, and all in the same order.
 
-    Folders are labelled in sorted order, and CIFAR or MNIST as published, whatever the config calls the classes. Names
-    that are not those of the folders or of the published set are not compared, nor are data sets whose names are not
-    the same ones.
+    Folders are labelled in sorted order, CIFAR and MNIST as published, whatever the names in the config are. Only lists
+    of the same names are compared.
 
     Args:
-        datasets: Data sets by their places in the config; those that they wrap are looked into, but for unlabelled
-            ones.
+        datasets: Data sets by their places in the config; wrapped ones are checked, too, except unlabelled ones.
 
     Raises:
         UsageError: The names are the right ones in another order; the message has the right list.
@@ -32,32 +30,23 @@ def check_class_order(datasets: Dict[str, Any]) -> None:
     for place, dataset in datasets.items():
         for leaf, leaf_place in _labelled_leaves(dataset, place):
             if hasattr(leaf, 'full_init'):
-                leaf.full_init()  # some know their folders only then
-            classes = _classes(leaf)
+                leaf.full_init()  # which reads the folders
+            classes, kind = _classes(leaf), type(leaf).__name__
             _check_mark(leaf, leaf_place, classes)
             folders = getattr(leaf, 'folder_to_idx', None)
             if isinstance(folders, dict):
                 right = sorted(folders, key=folders.get)
-                if _differs_in_order(classes, right):
-                    raise UsageError(
-                        f'{leaf_place}: the classes are in another order than the folders that they name: '
-                        f'{_first_difference(right, classes)}. {type(leaf).__name__} labels folders in sorted order: '
-                        f'set classes={right}, and make text anchors anew that were made for the other order'
-                    )
+                what = f'{leaf_place}: the classes are in another order than the folders that they name'
+                remedy = f'set classes={right}, and make text anchors anew that were made for the other order'
+                _compare(classes, right, what, f'{kind} labels folders in sorted order: {remedy}')
             right = _published_classes(leaf)
-            if _differs_in_order(classes, right):
-                raise UsageError(
-                    f'{leaf_place}: the classes are in another order than the labels of {type(leaf).__name__}: '
-                    f'{_first_difference(right, classes)}. Leave `classes` out, which gives {right}'
-                )
+            what = f'{leaf_place}: the classes are in another order than the labels of {kind}'
+            _compare(classes, right, what, f'Leave `classes` out, which gives {right}')
             named.append((leaf_place, classes))
     for index, (place, classes) in enumerate(named):
         for other, right in named[:index]:
-            if _differs_in_order(classes, right):
-                raise UsageError(
-                    f'{place} has the classes of {other} in another order: {_first_difference(right, classes)}. '
-                    f'Name them alike, as in {other} if its order is right: classes={right}'
-                )
+            remedy = f'Name them alike, as in {other} if its order is right: classes={right}'
+            _compare(classes, right, f'{place} has the classes of {other} in another order', remedy)
 
 
 def check_order_of_counts(hooks: List[Hook], datasets: Dict[str, Any]) -> None:
@@ -68,33 +57,34 @@ def check_order_of_counts(hooks: List[Hook], datasets: Dict[str, Any]) -> None:
             continue
         try:
             read_class_counts(file, hook.kind)
-        except (OSError, ValueError):  # the hook says so itself, if anyone asks for counts
+        except (OSError, ValueError):  # the hook raises it where the counts are needed
             continue
         right = [str(name) for name in json.loads(get_text(file, encoding='utf-8-sig'))['classes']]
         for place, dataset in datasets.items():
             classes = _classes(dataset)
-            if _differs_in_order(classes, right):
-                raise UsageError(
-                    f'ClassCountsHook(file={file!r}) has the classes of {place} in another order: '
-                    f'{_first_difference(right, classes)}. The order of the data is {classes}: write the counts anew '
-                    'with tools/dataset_converters/class_counts.py'
-                )
+            what = f'ClassCountsHook(file={file!r}) has the classes of {place} in another order'
+            remedy = 'write the counts anew with tools/dataset_converters/class_counts.py'
+            _compare(classes, right, what, f'The order of the data is {classes}: {remedy}')
 
 
 def check_order_of_checkpoint(checkpoint: dict, dataset: Any, place: str) -> None:
     """Raise a UsageError where a checkpoint was trained with the classes of a data set of mmseg in another order.
 
-    mmseg puts labels into the order of the names that a config gives for a data set's own, so the names of the
-    checkpoint are the order of its outputs. Elsewhere they may have been wrong, and corrected since.
+    mmseg maps labels to the order of the names in the config, so the names in the checkpoint are the order of its
+    outputs. In mmpretrain, a different order may be a corrected one.
     """
     trained = [str(name) for name in _meta_classes(checkpoint.get('meta', {}).get('dataset_meta'))]
     for leaf, leaf_place in _labelled_leaves(dataset, place):
-        maps_labels = hasattr(leaf, 'label_map') and (getattr(leaf, 'METAINFO', None) or {}).get('classes')
-        if maps_labels and _differs_in_order(_classes(leaf), trained):
-            raise UsageError(
-                f'{leaf_place} has the classes of the checkpoint in another order: '
-                f'{_first_difference(trained, _classes(leaf))}. Set metainfo=dict(classes={trained})'
-            )
+        if hasattr(leaf, 'label_map') and (getattr(leaf, 'METAINFO', None) or {}).get('classes'):
+            what = f'{leaf_place} has the classes of the checkpoint in another order'
+            _compare(_classes(leaf), trained, what, f'Set metainfo=dict(classes={trained})')
+
+
+def _compare(classes: List[str], right: List[str], what: str, remedy: str) -> None:
+    """Raise a UsageError where these are the right classes in another order."""
+    if classes != right and sorted(classes) == sorted(right):
+        label = next(index for index, name in enumerate(classes) if name != right[index])
+        raise UsageError(f'{what}: label {label} is {right[label]} there, {classes[label]} here. {remedy}')
 
 
 def _labelled_leaves(dataset: Any, place: str) -> Iterator[Tuple[Any, str]]:
@@ -110,18 +100,16 @@ def _labelled_leaves(dataset: Any, place: str) -> Iterator[Tuple[Any, str]]:
 
 
 def _published_classes(dataset: Any) -> List[str]:
-    """Return the classes in the order of the labels that a published data set of mmpretrain comes with, or nothing.
+    """Return the classes of a published data set of mmpretrain in the order of its labels; nothing of any other.
 
-    Lists and folders may number the classes otherwise, and VOC's labels are names. A method of the user may do
-    anything.
+    Lists, folders and a ``load_data_list`` of the user may number classes otherwise; VOC's labels are names.
     """
     kind = type(dataset)
     loads = getattr(kind, 'load_data_list', None)
-    if not getattr(loads, '__module__', '').startswith('mmpretrain.') or getattr(dataset, 'ann_file', ''):
+    is_published = getattr(loads, '__module__', '').startswith('mmpretrain.') and kind.__name__ != 'VOC'
+    if not is_published or getattr(dataset, 'ann_file', '') or hasattr(dataset, 'folder_to_idx'):
         return []
-    if hasattr(dataset, 'folder_to_idx'):
-        return []
-    return [] if kind.__name__ == 'VOC' else [str(name) for name in _meta_classes(getattr(kind, 'METAINFO', None))]
+    return [str(name) for name in _meta_classes(getattr(kind, 'METAINFO', None))]
 
 
 def _meta_classes(metainfo: Any) -> list:
@@ -132,17 +120,8 @@ def _classes(dataset: Any) -> List[str]:
     return [str(name) for name in _meta_classes(getattr(dataset, 'metainfo', None))]
 
 
-def _differs_in_order(classes: List[str], right: List[str]) -> bool:
-    return classes != right and sorted(classes) == sorted(right)
-
-
-def _first_difference(right: List[str], classes: List[str]) -> str:
-    label = next(index for index, name in enumerate(classes) if name != right[index])
-    return f'label {label} is {right[label]} there, {classes[label]} here'
-
-
 def _check_mark(dataset: Any, place: str, classes: List[str]) -> None:
-    """Raise a UsageError where a toolbox took the byte order mark of a list for a part of its first line."""
+    """Raise a UsageError where a toolbox read the byte order mark of a list as a part of its first line."""
     remedy = 'save the file as UTF-8 without a byte order mark'
     if classes and classes[0].startswith(_MARK):
         raise UsageError(f'{place}: the file of class names starts with a byte order mark: {remedy}')

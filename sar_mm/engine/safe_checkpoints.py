@@ -4,7 +4,7 @@ import os
 import re
 from contextlib import contextmanager
 from pickle import UnpicklingError
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, Iterator, List, Sequence
 
 import numpy as np
 import torch
@@ -13,9 +13,9 @@ from mmengine.logging import HistoryBuffer
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 from mmengine.runner import CheckpointLoader
 
-# What says how torch.load treats files; the second is PyTorch's own way to say that a file is trusted.
+# PyTorch's own switches of torch.load: for files that are not trusted, and for those that are.
 FORCE, TRUST = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
-# What is pickled as a function of a class: the statistics of a log, and the curves of a schedule.
+# What is pickled as an attribute of a class: the statistics of a log, and the curves of a schedule.
 _FUNCTIONS = {
     HistoryBuffer: ('min', 'max', 'mean', 'current'),
     OneCycleParamScheduler: ('_annealing_cos', '_annealing_linear'),
@@ -23,17 +23,29 @@ _FUNCTIONS = {
 
 
 class CheckpointError(Exception):
-    """A checkpoint cannot be read, or not be written; the message says what to do."""
+    """A checkpoint cannot be read or written; the message says what to do."""
+
+
+class Unknown:
+    """Takes the place of an object of a class that is not known to be harmless."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        pass
+
+    def __setstate__(self, state) -> None:
+        pass
 
 
 @contextmanager
-def safe_checkpoints() -> Iterator[None]:
+def safe_checkpoints(others: Sequence = ()) -> Iterator[None]:
     """Within it, PyTorch reads what mmengine saves (weights, optimizer, schedules, logs), and refuses everything else.
 
-    From PyTorch 2.6 on, ``torch.load`` refuses what it does not know. mmengine 0.10.7 does not say what it saves, and
-    could not resume its own runs; OneDL's does, but unpickles a file all the same where that is not enough. The
-    environment variable ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1`` unpickles what is trusted. With an older PyTorch, the
-    host library decides.
+    mmengine 0.10.7 does not tell PyTorch what it saves, and cannot resume its own runs with PyTorch 2.6 and newer;
+    OneDL's does, but unpickles a file that is refused. ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1`` in the environment
+    unpickles what is trusted. With PyTorch below 2.6, mmengine decides.
+
+    Args:
+        others: What is read as well, as ``torch.serialization.safe_globals`` takes it.
 
     Raises:
         CheckpointError: A file holds something else.
@@ -43,8 +55,8 @@ def safe_checkpoints() -> Iterator[None]:
         return
     before = os.environ.get(FORCE)
     os.environ[FORCE] = '1'
-    # What is there already is to stay there afterwards.
-    known = [known for known in _known_globals() if known not in torch.serialization.get_safe_globals()]
+    # safe_globals() removes at its end what it is given, and so what the caller may have added before.
+    known = [known for known in [*_known_globals(), *others] if known not in torch.serialization.get_safe_globals()]
     try:
         with torch.serialization.safe_globals(known):
             yield
@@ -62,9 +74,9 @@ def safe_checkpoints() -> Iterator[None]:
 
 @contextmanager
 def safe_loading() -> Iterator[None]:
-    """Within it, whatever mmengine's CheckpointLoader reads is read as :func:`safe_checkpoints` does.
+    """Within it, mmengine's CheckpointLoader reads as within :func:`safe_checkpoints`, pretrained weights included.
 
-    That is pretrained weights too. What data sets and hooks read by ``torch.load`` themselves is left to them.
+    Other calls of ``torch.load``, such as those of data sets and hooks, stay as they are.
     """
     before = CheckpointLoader.__dict__['load_checkpoint']
 
@@ -87,15 +99,22 @@ def unreadable(path: str) -> List[str]:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
 
 
-def read_checkpoint(path: str) -> dict:
+def read_checkpoint(path: str, skip_unknown: bool = False) -> dict:
     """Read a checkpoint, from wherever mmengine can, onto the CPU, as :func:`safe_checkpoints` does.
 
+    Args:
+        path: A path or address.
+        skip_unknown: Put an :class:`Unknown` where an object would be refused; ``path`` is a file then.
+
     Raises:
-        CheckpointError: It holds something else, or cannot be read.
+        CheckpointError: It holds what is refused, or cannot be read.
     """
     try:
-        with safe_checkpoints():
-            checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+        if skip_unknown and not hasattr(torch.serialization, 'get_unsafe_globals_in_checkpoint'):
+            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+        else:
+            with safe_checkpoints([(Unknown, name) for name in unreadable(path)] if skip_unknown else ()):
+                checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
         if not isinstance(checkpoint, dict):
             raise TypeError(f'it holds a {type(checkpoint).__name__}, not a dict')
         return checkpoint
@@ -121,22 +140,22 @@ def _known_globals() -> list:
 
 
 def _function(owner: Any, name: str) -> Callable:
-    """Stand in for ``getattr``, which reaches no other functions."""
+    """Replace ``getattr``, for these attributes only."""
     if not isinstance(owner, type) or name not in _FUNCTIONS.get(owner, ()):
         raise ValueError(f'a checkpoint may not ask for {name!r} of {owner!r}')
     return getattr(owner, name)
 
 
 def _no_bytes() -> bytes:
-    """Stand in for ``bytes``, which an empty array is pickled with."""
+    """Replace ``bytes``, which an empty array is pickled with."""
     return b''
 
 
 def _reason(error: Exception) -> str:
-    """Return the sentence of PyTorch's many that names what is refused."""
+    """Return the sentence of PyTorch's message that names what is refused."""
     if isinstance(error, CheckpointError):
         return str(error)
-    # OneDL's mmengine tries again without what is allowed here, which fails for another reason.
+    # OneDL's mmengine tries again without the classes allowed here, which fails for another reason.
     while isinstance(error.__context__, UnpicklingError):
         error = error.__context__
     found = re.search(r'(?:GLOBAL|Unsupported|Trying to|Can only)[^\n]*?(?=\. |\.\n|\n|$)', str(error))

@@ -5,7 +5,7 @@ from typing import Any, Iterator, List, Optional, Tuple
 from mmcv.transforms import BaseTransform
 from mmengine.dataset import Compose
 
-from .errors import UsageError
+from ..checks import UsageError
 
 # Steps of mmseg that load the label map of any image, and those that fail where none is loaded.
 _LOADERS = ('LoadAnnotations', 'LoadBiomedicalAnnotation')

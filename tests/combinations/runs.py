@@ -13,8 +13,9 @@ from settings import Setting, stock
 from tiny import AnchorSteps, unwrapped
 from torch import Tensor, nn
 
+from sar_mm.cli.checkpoints import check_checkpoint
+from sar_mm.cli.config import build_runner
 from sar_mm.engine.checks import check_run
-from sar_mm.engine.cli import build_runner, check_checkpoint
 from sar_mm.engine.runner import ResumableRunner
 from sar_mm.engine.safe_checkpoints import safe_loading
 

@@ -6,8 +6,8 @@ import torch
 from mmengine.runner import Runner
 
 import sar_mm  # noqa: F401
+from sar_mm.checks import UsageError
 from sar_mm.engine.checks import check_run
-from sar_mm.engine.errors import UsageError
 from sar_mm.engine.runner import ResumableRunner
 
 pytest.importorskip('mmpretrain.models')

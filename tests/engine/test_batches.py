@@ -9,8 +9,8 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import BatchSampler, Dataset, IterableDataset, Sampler
 
+from sar_mm.checks import UsageError
 from sar_mm.engine.checks import check_run
-from sar_mm.engine.errors import UsageError
 from sar_mm.engine.runner import ResumableRunner
 
 EPOCHS, ITERATIONS = dict(by_epoch=True, max_epochs=2), dict(by_epoch=False, max_iters=2)

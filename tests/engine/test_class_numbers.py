@@ -5,8 +5,8 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
 from torch import nn
 
+from sar_mm.checks import UsageError
 from sar_mm.engine.class_numbers import check_preprocessor, check_topk
-from sar_mm.engine.errors import UsageError
 
 pytest.importorskip('mmpretrain.models')
 from mmpretrain.evaluation import Accuracy, MultiTasksMetric, SingleLabelMetric  # noqa: E402

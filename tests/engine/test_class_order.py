@@ -6,8 +6,8 @@ from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image
 
+from sar_mm.checks import UsageError
 from sar_mm.engine.class_order import check_class_order, check_order_of_checkpoint, check_order_of_counts
-from sar_mm.engine.errors import UsageError
 from sar_mm.engine.hooks import ClassCountsHook
 
 PLACE = 'train_dataloader.dataset'

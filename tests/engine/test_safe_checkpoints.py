@@ -11,7 +11,16 @@ from mmengine.logging import HistoryBuffer
 from mmengine.optim import OneCycleLR
 from mmengine.runner import CheckpointLoader
 
-from sar_mm.engine.safe_checkpoints import FORCE, TRUST, CheckpointError, safe_checkpoints, safe_loading, unreadable
+from sar_mm.engine.safe_checkpoints import (
+    FORCE,
+    TRUST,
+    CheckpointError,
+    Unknown,
+    read_checkpoint,
+    safe_checkpoints,
+    safe_loading,
+    unreadable,
+)
 
 pytestmark = pytest.mark.skipif(
     not hasattr(torch.serialization, 'get_unsafe_globals_in_checkpoint'),
@@ -130,3 +139,17 @@ def test_unreadable__names_what_is_refused(tmp_path):
     assert unreadable(str(tmp_path / 'good.pth')) == []
     names = unreadable(str(tmp_path / 'bad.pth'))
     assert 'decimal.Decimal' in names and len(names) == 2
+
+
+def test_read_checkpoint__what_is_refused_can_be_skipped(tmp_path):
+    path, log = str(tmp_path / 'run.pth'), HistoryBuffer()
+    log.update(1.0)
+    torch.save(dict(log=log, weight=torch.ones(2), number=Decimal(1)), path)
+    with pytest.raises(CheckpointError, match='run.pth cannot be read as a checkpoint: .*Decimal'):
+        read_checkpoint(path)
+    checkpoint = read_checkpoint(path, skip_unknown=True)
+    assert checkpoint['log'].current() == 1 and checkpoint['weight'].tolist() == [1, 1]
+    assert isinstance(checkpoint['number'], Unknown)
+    torch.save([1, 2], path)
+    with pytest.raises(CheckpointError, match='it holds a list, not a dict'):
+        read_checkpoint(path)

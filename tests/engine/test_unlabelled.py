@@ -3,8 +3,8 @@ from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
 from mmengine.registry import DATASETS, DefaultScope
 
 import sar_mm  # noqa: F401
+from sar_mm.checks import UsageError
 from sar_mm.datasets import LabelledSubset
-from sar_mm.engine.errors import UsageError
 from sar_mm.engine.unlabelled import check_unlabelled
 
 pytest.importorskip('mmseg.datasets')

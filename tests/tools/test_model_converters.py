@@ -14,7 +14,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from sar_mm.engine.cli import check_checkpoint
+from sar_mm.cli.checkpoints import check_checkpoint
 
 TOOLS = Path(__file__).parents[2] / 'tools' / 'model_converters'
 NEW_TORCH = hasattr(torch.serialization, 'get_unsafe_globals_in_checkpoint')
@@ -405,7 +405,9 @@ def test_converters__files_that_cannot_be_converted(tmp_path, convert):
     assert f'{source} cannot be read as a checkpoint' in refused(source, out)
     source.write_bytes(pickle.dumps([1, 2]))
     assert 'cannot be read as a checkpoint' in refused(source, out)
-    for content in ([1, 2], {}, dict(state_dict=3), dict(epoch=3)):
+    torch.save([1, 2], source)
+    assert 'cannot be read as a checkpoint: it holds a list, not a dict' in refused(source, out)
+    for content in ({}, dict(state_dict=3), dict(epoch=3)):
         torch.save(content, source)
         assert 'holds no weights' in refused(source, out)
     torch.save({'head.fc.weight': torch.ones(2, 2)}, source)

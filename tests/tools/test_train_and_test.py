@@ -144,20 +144,8 @@ def test_test__sar_and_stock_checkpoints_fit_both_configs(folder, trained):
         (['absent.py'], 'error: there is no config absent.py'),
         ([config(CLASSIFICATION), '--resume', 'absent.pth'], 'error: there is no checkpoint absent.pth'),
         (
-            [config(SEGMENTATION), '--cfg-options', 'model.decode_head.type=SARFCHead'],
-            "model.decode_head.type='SARFCHead' is not registered (mmseg::model); did you mean SARFCNHead",
-        ),
-        (
             [config(f'sar_{SEGMENTATION}'), '--cfg-options', 'model.decode_head.anchor_head.momentum=2'],
             'Expected argument `momentum` to be a number in [0, 1], but got 2',
-        ),
-        (
-            [config(f'sar_{SEGMENTATION}'), '--cfg-options', 'model.decode_head.anchor_head.momentun=0.9'],
-            'anchor_head.momentun=0.9: SemanticAnchorHead has no option momentun; did you mean momentum?',
-        ),
-        (
-            [config(CLASSIFICATION), '--cfg-options', 'train_dataloader.dataset.data_root=nowhere'],
-            'nowhere',
         ),
         ([config(CLASSIFICATION), '--launcher', 'pytorch'], 'use tools/dist_train.sh CONFIG GPUS'),
         ([config(CLASSIFICATION), '--amp'], '--amp needs an accelerator'),
@@ -169,6 +157,21 @@ def test_train__typing_errors_get_a_message_and_no_traceback(folder, arguments, 
     output = run(folder, tool('train', *arguments), code=2)
     assert message in output
     assert 'Traceback' not in output
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (
+            'model.head.type=SARLinearHead',
+            "help: model.head.type='SARLinearHead' is not registered; did you mean SARLinearClsHead",
+        ),
+        ('train_dataloader.dataset.data_root=nowhere', 'nowhere'),
+    ],
+)
+def test_train__other_errors_get_a_traceback_and_help(folder, options, message):
+    output = run(folder, tool('train', config(CLASSIFICATION), '--cfg-options', options), code=1)
+    assert 'Traceback' in output and message in output.splitlines()[-1]
 
 
 def test_train__broken_config(folder):

@@ -189,7 +189,7 @@ def test_train_configs__processes_share_a_folder(tool, config, tmp_path, monkeyp
     """What another process trains is left to it, and trained once it has given up; nothing is trained twice."""
     trained = []
 
-    def train(run, work_dir, label):
+    def train(run, work_dir, label, lock):
         trained.append(run.config.stem)
         return dict(config=run.config.stem, variant=None, seed=0, scores={}, digest=run.digest())
 
@@ -197,9 +197,9 @@ def test_train_configs__processes_share_a_folder(tool, config, tmp_path, monkeyp
     runs = [tool.Run(tmp_path / config(f'configs/x/{name}.py'), 0) for name in 'abc']
     file = tmp_path / 'results.jsonl'
     with tool.locked(tmp_path / 'b' / 'seed0', wait=False) as is_mine:
-        assert is_mine
+        assert is_mine is not None
         with tool.locked(tmp_path / 'b' / 'seed0', wait=False) as again:
-            assert not again
+            assert again is None
         tool.train_missing(runs, tmp_path, file, wait=False)
         assert trained == ['a', 'c']
     tool.train_missing(runs, tmp_path, file)

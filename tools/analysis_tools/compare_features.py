@@ -33,16 +33,12 @@ from torch import Tensor
 import sar_mm  # noqa: F401  registers the SAR modules, so that configs need no custom_imports here
 from sar_mm.analysis import ClassReservoir, FeatureStatistics
 from sar_mm.analysis.plots import plot_accuracy_by_frequency, plot_cosines, plot_tsne
+from sar_mm.checks import UsageError
+from sar_mm.cli.checkpoints import check_checkpoint, check_checkpoint_path
+from sar_mm.cli.config import build_runner, load_config
+from sar_mm.cli.errors import report_errors
 from sar_mm.datasets import distinct_class_counts, read_class_counts
 from sar_mm.datasets.class_counts import counts_file
-from sar_mm.engine.cli import (
-    UsageError,
-    build_runner,
-    check_checkpoint,
-    check_checkpoint_path,
-    load_config,
-    usage_errors,
-)
 from sar_mm.engine.hooks.feature_tap import FeatureTapHook, find_classifier, predicting_parts
 from sar_mm.evaluation import FeatureGeometry
 
@@ -193,8 +189,7 @@ def examine(cfg: Config, config: str, checkpoint: str, groups: Dict[str, Any], a
     sampled.dataset_meta = dataset_meta
     runner.test_evaluator.metrics.append(sampled)
     runner.register_hook(FeatureTapHook(args.layer))
-    with usage_errors(cfg):
-        metrics = runner.test()
+    metrics = runner.test()
     prefix = 'IoU/' if is_segmentation(cfg) else 'accuracy/'
     of_class = [metrics[f'{prefix}{name}'] for name in classes]
     numbers = {name: float(value) for name, value in metrics.items() if not name.startswith(prefix)}
@@ -243,17 +238,18 @@ def show(models: Dict[str, Examined]) -> None:
 def main() -> None:
     args = parse_args()
     given = ((args.config_a, args.checkpoint_a), (args.config_b, args.checkpoint_b))
-    with usage_errors():
+    with report_errors():
         for _, checkpoint in given:
             check_checkpoint_path(checkpoint)
         configs = [read_config(config, args.out / name, args) for name, (config, _) in zip(args.names, given)]
         groups, kind = group_metric(configs), 'pixels' if is_segmentation(configs[0]) else 'images'
         if args.class_counts or 'class_counts' not in groups:
             groups['class_counts'], kind = training_counts(configs, args.class_counts)
-        models = {
-            name: examine(cfg, config, checkpoint, groups, args)
-            for name, cfg, (config, checkpoint) in zip(args.names, configs, given)
-        }
+    models = {}
+    for name, cfg, (config, checkpoint) in zip(args.names, configs, given):
+        with report_errors(cfg):
+            models[name] = examine(cfg, config, checkpoint, groups, args)
+    with report_errors():
         first, second = (model.classes for model in models.values())
         if first != second:
             raise UsageError(f'the models are tested on different classes, {first} and {second}')

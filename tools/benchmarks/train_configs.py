@@ -29,7 +29,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 
 import sar_mm  # noqa: F401  (configs with a `_base_` in mmseg)
-from sar_mm.engine.run_tool import run_tool
+from sar_mm.cli.run_tool import run_tool
 
 TOOLS = Path(__file__).resolve().parents[1]
 
@@ -114,16 +114,19 @@ def rounded(value: Optional[float]) -> Optional[float]:
 
 
 @contextmanager
-def locked(folder: Path, wait: bool) -> Iterator[bool]:
-    """Lock the folder of a run; give False where another process has it. The lock of a process that ends is gone."""
+def locked(folder: Path, wait: bool) -> Iterator[Optional[int]]:
+    """Lock the folder of a run and give the lock file's descriptor, or None where another process has it.
+
+    The lock is held until this process and those that inherit the descriptor have ended.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / 'lock').open('w') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
+            yield None
             return
-        yield True
+        yield file.fileno()
 
 
 def train_missing(runs: Sequence[Run], root: Path, file: Path, wait: bool = True) -> None:
@@ -140,21 +143,21 @@ def train_missing(runs: Sequence[Run], root: Path, file: Path, wait: bool = True
 def train_once(run: Run, root: Path, file: Path, label: str, wait: bool) -> bool:
     """Train and test a config unless its result is there; return False where another process is at it."""
     work_dir = root / run.name / f'seed{run.seed}'
-    with locked(work_dir, wait) as is_mine:
-        if is_mine and not is_there(file, run):
-            variant = f' + {run.variant}' if run.variant else ''
-            add_result(file, train_and_test(run, work_dir, f'{label} {run.config.stem}{variant}, seed {run.seed}'))
-    return is_mine
+    with locked(work_dir, wait) as lock:
+        if lock is not None and not is_there(file, run):
+            name = f'{run.config.stem} + {run.variant}' if run.variant else run.config.stem
+            add_result(file, train_and_test(run, work_dir, f'{label} {name}, seed {run.seed}', lock))
+    return lock is not None
 
 
-def train_and_test(run: Run, work_dir: Path, label: str) -> dict:
-    """Train a config to the end, test it, and return the line of its results."""
+def train_and_test(run: Run, work_dir: Path, label: str, lock: int) -> dict:
+    """Train a config to the end, test it, and return the line of its results; the tools hold the lock, too."""
     options = ['--cfg-options', f'randomness.seed={run.seed}', *run.options]
     train = [str(TOOLS / 'train.py'), str(run.config), '--work-dir', str(work_dir), '--resume', *options]
-    run_tool(train, work_dir / 'train.txt', f'{label}: train')
+    run_tool(train, work_dir / 'train.txt', f'{label}: train', [lock])
     checkpoint = (work_dir / 'last_checkpoint').read_text().strip()
     test = [str(TOOLS / 'test.py'), str(run.config), checkpoint, '--work-dir', str(work_dir / 'test'), *options]
-    run_tool(test, work_dir / 'test.txt', f'{label}: test ')
+    run_tool(test, work_dir / 'test.txt', f'{label}: test ', [lock])
     newest = max(work_dir.glob('test/*/*.json'), key=lambda path: path.stat().st_mtime)
     scores = json.loads(newest.read_text())
     scores = {name: value for name, value in scores.items() if isinstance(value, float) and 'time' not in name}

@@ -26,9 +26,11 @@ from rich.console import Console
 from rich.table import Table
 
 import sar_mm  # noqa: F401  registers the data sets of this package
+from sar_mm.checks import UsageError
+from sar_mm.cli.config import load_config
+from sar_mm.cli.errors import report_errors
 from sar_mm.datasets import distinct_class_counts, distinct_images
 from sar_mm.datasets.class_counts import counts_file, find_key
-from sar_mm.engine.cli import UsageError, load_config, usage_errors
 
 MAX_ABSENT = 10  # classes to name
 
@@ -104,7 +106,7 @@ def build_dataset(cfg: Config) -> Tuple[Any, bool]:
     has_label_maps = keep_label_maps_only(dataset)
     try:
         return DATASETS.build(dataset), has_label_maps
-    except (AssertionError, TypeError, ValueError) as error:
+    except (AssertionError, OSError, TypeError, ValueError) as error:
         raise UsageError(f'the training data cannot be loaded: {error}') from error
 
 
@@ -179,10 +181,10 @@ def out_file(out: Optional[str], cfg: Config) -> str:
 
 def main() -> None:
     args = parse_args()
-    with usage_errors():
+    with report_errors():
         cfg = load_config(args)
         out = out_file(args.out, cfg)
-    with usage_errors(cfg):
+    with report_errors(cfg):
         dataset, has_label_maps = build_dataset(cfg)
         counts = count_label_maps(dataset) if has_label_maps else count_images(dataset)
         print_table(counts, len(dataset))

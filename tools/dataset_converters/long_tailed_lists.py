@@ -22,7 +22,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from sar_mm.engine.cli import UsageError, usage_errors
+from sar_mm.checks import UsageError
+from sar_mm.cli.errors import report_errors
 
 SHOWN = 5  # of the images or lines that are wrong
 MANY, FEW = 100, 20  # the groups of Liu et al.: more than 100 training images, fewer than 20
@@ -148,7 +149,7 @@ def main() -> None:
     args = parser.parse_args()
     benchmark = BENCHMARKS[args.dataset]
 
-    with usage_errors():
+    with report_errors():
         splits, complaints = {}, []
         for split in benchmark.sizes:
             try:

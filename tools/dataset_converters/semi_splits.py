@@ -41,10 +41,12 @@ from mmengine.utils import track_iter_progress
 from rich.console import Console
 from rich.table import Table
 
+from sar_mm.checks import UsageError
+from sar_mm.cli.config import load_config
+from sar_mm.cli.errors import report_errors
 from sar_mm.datasets import SemiSupervisedDataset, draw_covering, draw_fraction, draw_per_class, read_indices
 from sar_mm.datasets.class_counts import count_classes, image_label
 from sar_mm.datasets.views import underlying
-from sar_mm.engine.cli import UsageError, load_config, usage_errors
 
 
 def share(text: str) -> float:
@@ -233,15 +235,15 @@ def print_table(images: Images, labelled: List[int], unlabelled: List[int], show
 
 def main() -> None:
     args = parse_args()
-    with usage_errors():
+    with report_errors():
         cfg = load_config(args)
-    with usage_errors(cfg):
+    with report_errors(cfg):
         images = None
         try:
             images = Images(*build_dataset(cfg))
             labelled, unlabelled, shown = split(args, images)
             names = images.names()
-        except ValueError as error:  # too few images of a class, lists that are none
+        except (OSError, ValueError) as error:  # too few images of a class, a list that is missing or is not one
             raise UsageError(str(error)) from error
         first = names
         if images.labels is not None and images.paths is not None:

@@ -28,7 +28,9 @@ from mmengine.fileio import list_from_file
 from mmengine.registry import DATASETS, DefaultScope
 
 import sar_mm  # noqa: F401  registers the data sets of this package
-from sar_mm.engine.cli import UsageError, load_config, usage_errors
+from sar_mm.checks import UsageError
+from sar_mm.cli.config import load_config
+from sar_mm.cli.errors import report_errors
 
 NUM_PAIRS = 5  # to print from either end
 MAX_VALUES = 20  # classes up to which the cells of the figure hold numbers
@@ -174,6 +176,8 @@ def class_names(args: argparse.Namespace) -> List[str]:
     if args.classes is None:
         names = config_classes(args.config)
     elif args.classes.endswith('.txt'):
+        if not Path(args.classes).is_file():
+            raise UsageError(f'there is no file {args.classes}')
         names = list_from_file(args.classes, encoding='utf-8-sig')
     else:
         names = args.classes.split(',')
@@ -195,7 +199,7 @@ def check_apart(cosine: np.ndarray, names: List[str]) -> None:
 
 def main() -> None:
     args = parse_args()
-    with usage_errors():
+    with report_errors():
         if '{}' not in args.template:
             raise UsageError(f'--template needs {{}} where the class name goes, but is {args.template!r}')
         if args.out.suffix not in ('.npy', '.safetensors'):

@@ -15,8 +15,8 @@ from functools import partial
 from torch import Tensor
 
 from sar_mm.checks import check, check_probability
-from sar_mm.engine.checkpoints import Weights, add_checkpoint_arguments, convert_checkpoint
-from sar_mm.engine.cli import usage_errors
+from sar_mm.cli.conversion import Weights, add_checkpoint_arguments, convert_checkpoint
+from sar_mm.cli.errors import report_errors
 
 
 def tau_normalize(weights: Weights, layer: str, tau: float) -> Weights:
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument('--tau', type=float, default=1.0, help='0: nothing changes, 1: all classes get the same norm')
     parser.add_argument('--layer', default='head.fc', help='the classifier: decode_head.conv_seg in segmentation')
     args = parser.parse_args()
-    with usage_errors():
+    with report_errors():
         convert_checkpoint(args, partial(tau_normalize, layer=args.layer, tau=args.tau))
 
 

@@ -23,7 +23,10 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 import sar_mm  # noqa: F401  registers the SAR modules, so that configs need no custom_imports here
-from sar_mm.engine.cli import UsageError, check_checkpoint, check_checkpoint_path, load_config, usage_errors
+from sar_mm.checks import UsageError
+from sar_mm.cli.checkpoints import check_checkpoint, check_checkpoint_path
+from sar_mm.cli.config import load_config
+from sar_mm.cli.errors import report_errors
 
 PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
 TOLERANCE = 1e-4  # largest difference between the two outputs, as a share of the largest logit
@@ -115,11 +118,11 @@ def main() -> None:
     args = parser.parse_args()
     if min(args.shape) < 1 or args.batch < 0:
         parser.error(f'--shape and --batch are to be positive, but are {args.shape} and {args.batch}')
-    with usage_errors():
+    with report_errors():
         check_packages()
         check_checkpoint_path(args.checkpoint)
         cfg = load_config(args)
-    with usage_errors(cfg):
+    with report_errors(cfg):
         model = build_model(cfg, args)
         torch.manual_seed(0)
         exported = export(model, args.shape, args.batch, args.opset)

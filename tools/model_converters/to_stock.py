@@ -18,8 +18,8 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from sar_mm.engine.checkpoints import Weights, add_checkpoint_arguments, convert_checkpoint
-from sar_mm.engine.cli import usage_errors
+from sar_mm.cli.conversion import Weights, add_checkpoint_arguments, convert_checkpoint
+from sar_mm.cli.errors import report_errors
 
 # A teacher is mmengine's ExponentialMovingAverage, which holds the averaged model as its `module`.
 PREFIXES = dict(student='student.', teacher='teacher.module.')
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument('--keep-anchors', action='store_true', help='for a model with semantic anchors')
     parser.add_argument('--half', action='store_true', help='round the weights to half precision')
     args = parser.parse_args()
-    with usage_errors():
+    with report_errors():
         convert_checkpoint(args, partial(to_stock, part=args.part, keep_anchors=args.keep_anchors, half=args.half))
 
 

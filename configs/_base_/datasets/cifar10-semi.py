@@ -1,4 +1,4 @@
-# WRN-28-2 and CIFAR-10, of whose training images a few of each class are labelled, and the schedule of FixMatch: 2 ** 20 steps.
+# WRN-28-2, CIFAR-10 with a few labelled images of each class, and the schedule of FixMatch: 2 ** 20 steps.
 _base_ = 'mmpretrain::_base_/default_runtime.py'
 weak = [
     dict(type='RandomCrop', crop_size=32, padding=4, padding_mode='reflect'),

@@ -6,8 +6,8 @@ import torch
 from mmengine.visualization import Visualizer
 from PIL import Image
 
-from sar_mm.engine.errors import UsageError
-from sar_mm.engine.pictures import PredictionPictures, common_folder
+from sar_mm.checks import UsageError
+from sar_mm.cli.pictures import PredictionPictures, common_folder
 
 
 class Images(list):

@@ -1,3 +1,5 @@
+"""Pictures of the predictions of a test, for ``tools/test.py --show-dir``."""
+
 import os.path as osp
 from typing import Any, List, Optional, Sequence
 
@@ -7,16 +9,15 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
-from .errors import UsageError
+from ..checks import UsageError
 
 
 class PredictionPictures(Hook):
-    """Draws the prediction of every test image, into folders as those of the images.
+    """Draw the prediction of every test image into a folder with the subfolders of the images.
 
-    The visualization hooks of the toolboxes name a picture by the file name of its image, which images of several
-    class folders may share. Here ``car/1.png`` and ``cat/1.jpg`` become ``car/1.png`` and ``cat/1.jpg.png``, below the
-    folder that all images have in common; images without a file are numbered. With several processes, the toolboxes'
-    visualizers draw the images of the first one.
+    The hooks of the toolboxes name a picture by its image's file name alone, which may occur in several folders. Here
+    ``car/1.png`` and ``cat/1.jpg`` become ``car/1.png`` and ``cat/1.jpg.png``; images without a file are numbered. Of
+    several processes, the toolboxes' visualizers draw the images of the first one.
 
     Args:
         out_dir: Folder for the pictures.
@@ -59,7 +60,7 @@ class PredictionPictures(Hook):
     def _name(self, path: Optional[str]) -> str:
         if path is None:
             return f'{self._drawn}.png'
-        # Of images that the data set does not list, nobody knows the common folder: numbers keep names apart.
+        # Without a common folder, a number keeps file names apart.
         name = osp.relpath(path, self._folder) if self._folder else f'{self._drawn}_{osp.basename(path)}'
         return name if name.endswith('.png') else f'{name}.png'
 

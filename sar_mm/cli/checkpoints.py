@@ -1,0 +1,90 @@
+"""Checks that a checkpoint is there, and one of the model that is to take its weights."""
+
+import os.path as osp
+import re
+from typing import Iterator, List, Tuple
+
+from mmengine.runner import Runner
+from torch import nn
+
+from ..checks import UsageError
+from ..engine.checks import check_resumed_anchors, unwrapped
+from ..engine.safe_checkpoints import read_checkpoint
+
+_STUDENT, _TEACHER = 'student.', 'teacher.module.'
+# What a model has for its training alone, by the names that mmseg and mmpretrain give to such modules.
+_UNUSED = re.compile(r'(^|\.)(anchor_head|auxiliary_head|loss(_\w+)?)\.')
+
+
+def check_checkpoint_path(path: str) -> None:
+    """Raise a UsageError unless there is such a file or folder, or it lies elsewhere (``https://``, ``s3://``, ...)."""
+    if '://' not in path and not osp.exists(osp.expanduser(path)):
+        raise UsageError(f'there is no checkpoint {path}')
+
+
+def check_checkpoint(runner: Runner, path: str, config: str, to_resume: bool) -> None:
+    """Raise a UsageError unless the checkpoint is one of the runner's model, which takes its weights.
+
+    mmengine loads what fits and only warns about the rest, and a test would report the accuracy of random weights. The
+    checkpoint of a FlexibleRunner, which builds its model later, is not checked.
+
+    Args:
+        runner: The runner, or any object with a ``model``.
+        path: The checkpoint.
+        config: Name of the config, for the message.
+        to_resume: All keys have to be the same. Otherwise the checkpoint may have more than the model, and may lack
+            what predictions do not use: anchor heads, auxiliary heads, buffers of losses, and the part of a
+            semi-supervised model that does not predict.
+    """
+    model = unwrapped(runner.model)
+    if not isinstance(model, nn.Module):
+        return
+    weights = read_checkpoint(path)
+    weights = weights.get('state_dict', weights)
+    weights = {re.sub(r'^module\.', '', name): weight for name, weight in weights.items()}
+    if to_resume:
+        check_resumed_anchors(model, dict(state_dict=weights))
+        complaints = _misfits(model, weights, '', to_resume)
+    else:
+        complaints = []
+        for prefix, part in _predicting_parts(model, runner):
+            own = _below(prefix, weights)
+            if prefix == _TEACHER:  # as a SemiModel loads it
+                own = {**_below(_STUDENT, weights), **own}
+            # What is not used is not loaded: its shapes do not matter.
+            own = {name: weight for name, weight in own.items() if not _UNUSED.search(name)}
+            complaints += _misfits(part, own, prefix, to_resume)
+    if complaints:
+        raise UsageError(f'{path} is not a checkpoint of the model in {config}: {"; ".join(complaints)}')
+
+
+def _predicting_parts(model: nn.Module, runner: Runner) -> Iterator[Tuple[str, nn.Module]]:
+    """Yield what predicts in a test, with the prefix of its weights: of a semi-supervised model, one part or both."""
+    if not hasattr(model, 'predict_with'):
+        yield '', model
+        return
+    test_cfg = getattr(runner, 'cfg', {}).get('test_cfg') or {}
+    both = 'StudentTeacherValLoop' in str(test_cfg.get('type'))
+    if both or model.predict_with == 'student':
+        yield _STUDENT, model.student
+    if getattr(model, 'teacher', None) is not None and (both or model.predict_with == 'teacher'):
+        yield _TEACHER, model.teacher.module
+
+
+def _below(prefix: str, weights: dict) -> dict:
+    return {name[len(prefix) :]: weight for name, weight in weights.items() if name.startswith(prefix)}
+
+
+def _misfits(model: nn.Module, weights: dict, prefix: str, to_resume: bool) -> List[str]:
+    """Load the weights, and return what does not fit."""
+    try:
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:  # shapes differ; the lines after the first name each
+        return str(error).strip().splitlines()[1:2] or [str(error)]
+    complaints = []
+    missing = [name for name in missing if to_resume or not _UNUSED.search(name)]
+    if missing:
+        complaints.append(f'{len(missing)} of its weights are missing in the checkpoint, such as {prefix}{missing[0]}')
+    if unexpected and to_resume:
+        complaints.append(f'{len(unexpected)} weights of the checkpoint are not in it, such as {unexpected[0]}')
+    return complaints

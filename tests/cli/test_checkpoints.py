@@ -1,0 +1,112 @@
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS, DefaultScope
+
+import sar_mm  # noqa: F401
+from sar_mm.checks import UsageError
+from sar_mm.cli.checkpoints import check_checkpoint, check_checkpoint_path
+
+
+def classifier():
+    return dict(
+        type='ImageClassifier',
+        backbone=dict(type='CIFARResNet', depth=8, base_channels=4),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(type='SARLinearClsHead', num_classes=3, in_channels=16, loss=dict(type='SeesawLoss', num_classes=3)),
+    )
+
+
+def segmentor():
+    fcn = dict(type='SARFCNHead', channels=4, num_convs=1, num_classes=3, norm_cfg=dict(type='BN'))
+    backbone = dict(type='ResNet', depth=18, base_channels=4, stem_channels=4, norm_cfg=dict(type='BN'))
+    return dict(
+        type='EncoderDecoder',
+        backbone=backbone,
+        decode_head=dict(fcn, in_channels=32, in_index=3),
+        auxiliary_head=[dict(fcn, in_channels=16, in_index=2), dict(fcn, in_channels=8, in_index=1)],
+        train_cfg=dict(),
+        test_cfg=ConfigDict(mode='whole'),
+    )
+
+
+def build(kind, semi=None, tta=False, seed=0):
+    toolbox = 'mmpretrain' if kind == 'cls' else 'mmseg'
+    pytest.importorskip(f'{toolbox}.models')
+    model = classifier() if kind == 'cls' else segmentor()
+    if semi is not None:
+        name = 'classifier' if kind == 'cls' else 'segmentor'
+        model = {'type': f'Semi{name.title()}', name: model, 'semi': semi}
+    if tta:
+        model = dict(type='AverageClsScoreTTA' if kind == 'cls' else 'SegTTAModel', module=model)
+    torch.manual_seed(seed)
+    with DefaultScope.overwrite_default_scope(toolbox):
+        return MODELS.build(model)
+
+
+TRAINING = (r'(head|decode_head|auxiliary_head\.\d)\.anchor_head\.', r'auxiliary_head\.', r'head\.loss_module\.')
+TEACHER = dict(momentum=0.1)
+CASES = {
+    'plain': (None, False, '', None),
+    'tta': (None, True, '', None),
+    'self-labelled': (dict(distribution_alignment=dict(momentum=0.9)), False, 'student.', None),
+    'teacher': (dict(teacher=TEACHER, predict_with='teacher'), False, 'teacher.module.', None),
+    'student': (dict(teacher=TEACHER, predict_with='student'), False, 'student.', None),
+    'both': (dict(teacher=TEACHER), False, r'(student|teacher\.module)\.', 'sar_mm.StudentTeacherValLoop'),
+}
+
+
+@pytest.mark.parametrize('kind', ['cls', 'seg'])
+@pytest.mark.parametrize('case', CASES)
+def test_check_checkpoint__what_predictions_do_without_may_be_missing(kind, case, tmp_path):
+    semi, tta, part, loop = CASES[case]
+    path = str(tmp_path / 'trained.pth')
+    trained = build(kind, semi)
+    weights = trained.state_dict()
+    runner = SimpleNamespace(model=build(kind, semi, tta, seed=1), cfg=Config(dict(test_cfg=dict(type=loop))))
+    needed = {name for name in weights if re.match(part, name)}
+    needed -= {name for name in needed for training in TRAINING if re.match(f'(?:{part}){training}', name)}
+    assert 0 < len(needed) < len(weights)
+
+    torch.save(dict(state_dict={name: weights[name] for name in needed}), path)
+    check_checkpoint(runner, path, 'config', to_resume=False)  # it loads it, too
+    with pytest.raises(UsageError, match='weights are missing in the checkpoint'):
+        check_checkpoint(runner, path, 'config', to_resume=True)
+    broken = {name: weights[name] if name in needed else torch.full((7,), float('nan')) for name in weights}
+    torch.save(broken, path)  # nor do the shapes of what is not needed matter
+    check_checkpoint(runner, path, 'config', to_resume=False)
+    model = (runner.model.module if tta else runner.model).eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        for name in sorted(set(weights) - needed):  # the real test: what they are does not show
+            owner, entry = model.get_submodule(name.rpartition('.')[0]), name.rpartition('.')[2]
+            getattr(owner, entry).fill_(3 if not getattr(owner, entry).is_floating_point() else float('nan'))
+        assert torch.equal(forward(model, images), forward(trained.eval(), images))
+
+    names = sorted(name for name in needed if not name.endswith('num_batches_tracked'))  # which PyTorch fills in
+    for name in names if case == 'plain' else names[::9]:
+        torch.save({other: weights[other] for other in needed - {name}}, path)
+        if case == 'both' and name.startswith('teacher.'):
+            check_checkpoint(runner, path, 'config', to_resume=False)  # the student's is taken
+            continue
+        message = re.escape(f'1 of its weights are missing in the checkpoint, such as {name}')
+        with pytest.raises(UsageError, match=message):
+            check_checkpoint(runner, path, 'config', to_resume=False)
+
+
+def forward(model, images):
+    outputs = model(images)  # a mode in which a semi-supervised model forwards what predicts
+    return outputs if isinstance(outputs, torch.Tensor) else torch.cat([each.flatten() for each in outputs])
+
+
+def test_check_checkpoint_path(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    (tmp_path / 'x.pth').write_bytes(b'')
+    (tmp_path / 'folder').mkdir()  # a sharded checkpoint
+    for path in ('~/x.pth', '~/folder', 'https://somewhere/x.pth'):
+        check_checkpoint_path(path)
+    with pytest.raises(UsageError, match='there is no checkpoint ~/gone.pth'):
+        check_checkpoint_path('~/gone.pth')

@@ -1,0 +1,80 @@
+import argparse
+
+import pytest
+from mmengine.config import Config
+
+from sar_mm.checks import UsageError
+from sar_mm.cli.config import add_common_arguments, build_runner, load_config, warn_of_unread_keys
+from sar_mm.engine.safe_checkpoints import CheckpointError
+
+
+def arguments(config, *command):
+    parser = argparse.ArgumentParser()
+    parser.add_argument('config')
+    add_common_arguments(parser)
+    return parser.parse_args([str(config), *command])
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / 'small.py'
+    path.write_text("model = dict(type='A', depth=3)\npipeline = [dict(type='B')]\n")
+    return path
+
+
+def test_load_config__arguments_are_merged(config):
+    cfg = load_config(arguments(config, '--cfg-options', 'model.depth=5', 'pipeline.0.scale=2', '--launcher', 'slurm'))
+    assert (cfg.model.depth, cfg.pipeline[0].scale, cfg.launcher, cfg.work_dir) == (5, 2, 'slurm', 'work_dirs/small')
+    assert load_config(arguments(config, '--work-dir', 'here')).work_dir == 'here'
+    config.write_text("work_dir = 'there'")
+    assert load_config(arguments(config)).work_dir == 'there'
+
+
+@pytest.mark.parametrize(
+    'option, message',
+    [
+        ('pipeline.3.scale=2', r'^--cfg-options pipeline.3.scale: they do not fit the config: Index 3 exceeds'),
+        ('model.depth.value=2', r'^--cfg-options model.depth.value: they do not fit the config: depth='),
+    ],
+)
+def test_load_config__options_that_do_not_fit(config, option, message):
+    with pytest.raises(UsageError, match=message):
+        load_config(arguments(config, '--cfg-options', option))
+
+
+def test_load_config__files_that_are_no_configs(config, tmp_path):
+    with pytest.raises(UsageError, match='^there is no config .*absent.py'):
+        load_config(arguments(tmp_path / 'absent.py'))
+    config.write_text('model = dict(')
+    with pytest.raises(UsageError, match='small.py cannot be read: syntax error in it or a `_base_`: .* never closed'):
+        load_config(arguments(config))
+    config.write_text('model = depth')
+    with pytest.raises(NameError):  # its traceback names the line
+        load_config(arguments(config))
+
+
+@pytest.mark.parametrize(
+    'cfg, given, message',
+    [
+        (dict(custom_hook=[1]), (), 'nothing reads custom_hook in the config; did you mean custom_hooks?'),
+        (dict(_base=''), (), 'nothing reads _base in the config; did you mean _base_?'),
+        (
+            dict(),
+            ['modle.a'],
+            '--cfg-options modle: neither the config nor a runner has this key; did you mean model?',
+        ),
+        (dict(), ['my_flag'], '--cfg-options my_flag: neither the config nor a runner has this key'),
+        (dict(models=dict(), train_pipeline=[], lr=1), ['lr', 'compile', 'env_cfg.cudnn', 'resume'], None),
+    ],
+)
+def test_warn_of_unread_keys(cfg, given, message, capsys):
+    warn_of_unread_keys(Config(dict(model=dict(), **cfg)), given)
+    assert capsys.readouterr().err == ('' if message is None else f'warning: {message}\n')
+
+
+def test_build_runner__what_no_runner_can_do_without(tmp_path):
+    with pytest.raises(UsageError, match='^the config has no `model`'):
+        build_runner(Config(dict(work_dir=str(tmp_path))))
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(CheckpointError, match='work_dir=.*cannot be written'):
+        build_runner(Config(dict(work_dir=str(tmp_path / 'file' / 'run'), model=dict())))
