@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
 
-from sar_mm.datasets import LongTailedDataset, class_counts, effective_number_weights, read_class_counts
+from sar_mm.datasets import LongTailedDataset, class_counts, read_class_counts
 from sar_mm.registry import DATASETS
 
 
@@ -156,33 +156,6 @@ def test_read_class_counts__bad_arguments(tmp_path):
         read_class_counts(str(tmp_path / 'absent.json'))
     with pytest.raises(ValueError, match='Expected argument `kind`'):
         read_class_counts(str(tmp_path / 'absent.json'), kind='boxes')
-
-
-def test_effective_number_weights__by_hand():
-    # 1 / 1, 1 / 1.5, 1 / 1.75 = 84, 56, 48 of 84
-    weights = effective_number_weights([1, 2, 3], beta=0.5)
-    assert weights == pytest.approx([3 * 84 / 188, 3 * 56 / 188, 3 * 48 / 188])
-    assert all(type(weight) is float for weight in weights)
-
-
-@pytest.mark.parametrize('beta', [0.0, 0.9, 0.999, 0.9999])
-def test_effective_number_weights__formula(beta):
-    counts = [5000, 2997, 645, 50, 1]
-    raw = [(1 - beta) / (1 - beta**n) for n in counts]
-    assert effective_number_weights(counts, beta) == pytest.approx([5 * w / sum(raw) for w in raw])
-    assert sum(effective_number_weights(counts, beta)) == pytest.approx(5)
-
-
-def test_effective_number_weights__limits():
-    assert effective_number_weights([100, 10, 1], 0) == pytest.approx([1, 1, 1])
-    inverse = effective_number_weights([100, 10, 1], 1 - 1e-9)
-    assert inverse == pytest.approx([3 * w / 1.11 for w in (0.01, 0.1, 1)], rel=1e-6)
-
-
-@pytest.mark.parametrize('beta', [1, -0.1, 1.5])
-def test_effective_number_weights__bad_beta(beta):
-    with pytest.raises(ValueError, match='Expected argument `beta`'):
-        effective_number_weights([1, 2], beta)
 
 
 def test_class_counts__view_of_a_view():

@@ -98,7 +98,7 @@ def test_distinct_images__a_wrapper_that_nobody_knows():
 
 
 def test_distinct_class_counts__labelled_images_of_a_semi_supervised_data_set():
-    data = SemiSupervisedDataset(balanced(images()), images())
+    data = SemiSupervisedDataset(balanced(images()), images(), labelled_among_unlabelled=True)
     assert distinct_class_counts(data) == [6, 1, 1] and class_counts(data) == [6, 2, 2]
 
 

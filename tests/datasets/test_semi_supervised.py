@@ -182,8 +182,9 @@ def test_semi_supervised__empty_or_missing_folder(folders, part, is_missing):
         path.unlink()
     if is_missing:
         (folders / part).rmdir()
-    reason = f'cannot be loaded from .*/{part}: ' if is_missing else f'are none: .*/{part} is empty'
-    with pytest.raises(ValueError, match=f'^the {part} images of SemiSupervisedDataset {reason}'):
+    missing = f'^the {part} images of SemiSupervisedDataset cannot be loaded from .*/{part}: '
+    empty = f'^SemiSupervisedDataset has no {part} images: .*/{part} is empty'
+    with pytest.raises(ValueError, match=missing if is_missing else empty):
         build(folders)
 
 
@@ -200,7 +201,7 @@ def test_semi_supervised__empty_folder_of_mmseg(folders):
 @pytest.mark.parametrize(('labelled', 'unlabelled'), [([], [0]), ([0], [])])
 def test_semi_supervised__empty_part(labelled, unlabelled):
     empty = 'unlabelled' if labelled else 'labelled'
-    with pytest.raises(ValueError, match=f'^the {empty} images of SemiSupervisedDataset are none: Memory is empty'):
+    with pytest.raises(ValueError, match=f'^SemiSupervisedDataset has no {empty} images: Memory is empty'):
         SemiSupervisedDataset(Memory(labelled), Memory(unlabelled))
 
 
@@ -269,7 +270,7 @@ def test_semi_supervised__unreadable_unlabelled_image_is_skipped(folders, warned
     assert warned[0].endswith('; 1 unreadable so far in this process')
     (folders / 'unlabelled' / '2.png').write_bytes(b'text')
     assert value(data[6].weak) == 103
-    assert warned[1].endswith('(it is no image that can be decoded); 2 unreadable so far in this process')
+    assert warned[1].endswith('(it cannot be decoded); 2 unreadable so far in this process')
     path.write_bytes(content)  # may have been out of reach for a while only
     assert value(data[9].weak) == 105
 
@@ -345,7 +346,7 @@ def test_semi_supervised__images_are_decoded_as_in_the_pipeline(folders, warned)
     [
         (pack, r"has to end with MultiBranch, but gives \['inputs', 'data_samples'\]"),
         (lambda results: [results], 'has to end with MultiBranch, but gives list'),
-        (dict(type='MultiBranch', strong=[pack]), r"a branch \"weak\" and one that starts with .* has \['strong'\]"),
+        (dict(type='MultiBranch', strong=[pack]), r"needs a branch \"weak\" and .* has \['strong'\]"),
         (dict(type='MultiBranch', weak=[pack], other=[pack]), r"but has \['weak', 'other'\]"),
         (dict(BRANCHES, labelled=[pack]), "`name of a branch of unlabelled images` .* but got 'labelled'"),
         (dict(BRANCHES, keys=[pack]), "`name of a branch of unlabelled images` .* but got 'keys'"),

@@ -5,7 +5,7 @@ from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, R
 from torch.utils.data import Dataset
 
 from sar_mm.datasets import LabelledSubset, LongTailedDataset, SemiSupervisedDataset
-from sar_mm.datasets.views import prepare_image, underlying
+from sar_mm.datasets.views import image_sources, prepare_image
 
 
 class Numbers(BaseDataset):
@@ -68,7 +68,7 @@ WRAPPERS = dict(
 def test_view__a_rejected_image_is_replaced_by_the_next_one_it_shows(make, wrap):
     data = wrap(numbers())
     view = make(data)
-    shown = [data.get_data_info(index)['number'] for index in underlying(view)[1].tolist()]
+    shown = [view.get_data_info(index)['number'] for index in range(len(view))]
     expected = []
     for place in range(len(shown)):
         later = shown[place:] + shown[:place]
@@ -81,7 +81,7 @@ def test_view__a_rejected_image_is_replaced_by_the_next_one_it_shows(make, wrap)
 def test_semi_supervised__parts_that_are_views_keep_to_their_images(name):
     parts = VIEWS[name](numbers(pack)), unlabelled(numbers(two_views))
     data = SemiSupervisedDataset(*parts, labelled_among_unlabelled=True)
-    allowed = [{index for index in underlying(part)[1].tolist() if index % 3 == 0} for part in parts]
+    allowed = [{index for _, index in image_sources(part) if index % 3 == 0} for part in parts]
     samples = [data[index] for index in range(len(data))]
     given = [
         {sample.labelled['inputs'] for sample in samples[: data.num_labelled]},
@@ -99,7 +99,7 @@ def test_view__of_images_that_are_all_rejected(make):
 
 def test_view__a_rejected_image_is_an_error_in_test_mode():
     view = long_tailed(numbers(test_mode=True))
-    rejected = next(index for index, number in enumerate(underlying(view)[1].tolist()) if number % 3)
+    rejected = next(index for index, number in enumerate(view.indices.tolist()) if number % 3)
     with pytest.raises(Exception, match='Test time pip'):
         view[rejected]
 
