@@ -43,6 +43,12 @@ def class_counts(dataset: Any) -> List[int]:
     return count_labels(dataset, list(chain.from_iterable(image_labels(dataset))))
 
 
+def full_init(dataset: Any) -> None:
+    """Load a data set that mmengine loads lazily."""
+    if hasattr(dataset, 'full_init'):
+        dataset.full_init()
+
+
 def count_labels(dataset: Any, labels: Sequence[int]) -> List[int]:
     """Return how often each class of a data set is in ``labels``; a ValueError for one outside [0, K)."""
     return np.bincount(labels, minlength=count_classes(dataset, labels)).tolist()
@@ -50,8 +56,7 @@ def count_labels(dataset: Any, labels: Sequence[int]) -> List[int]:
 
 def labelled_part(dataset: Any) -> Any:
     """Return the data set to count: the labelled images, without a RepeatDataset around all."""
-    if hasattr(dataset, 'full_init'):
-        dataset.full_init()
+    full_init(dataset)
     dataset = getattr(dataset, 'labelled', dataset)  # of a SemiSupervisedDataset
     while isinstance(dataset, RepeatDataset):
         dataset = dataset.dataset
@@ -60,8 +65,7 @@ def labelled_part(dataset: Any) -> Any:
 
 def image_labels(dataset: Any) -> List[List[int]]:
     """Return the class indices of every image, in the order of the data set; see :func:`class_counts`."""
-    if hasattr(dataset, 'full_init'):
-        dataset.full_init()
+    full_init(dataset)
     readers = (
         lambda: [dataset.get_cat_ids(index) for index in range(len(dataset))],
         lambda: dataset.get_gt_labels(),

@@ -35,20 +35,13 @@ class LabelledSubset(DatasetView):
 
     Example::
 
+        subset = dict(type='LabelledSubset', per_class=4)
+        cifar10 = dict(type='CIFAR10', data_root='data/cifar10', split='train')
         train_dataloader = dict(
             dataset=dict(
                 type='SemiSupervisedDataset',
-                labelled=dict(
-                    type='LabelledSubset',
-                    part='labelled',
-                    per_class=4,
-                    dataset=dict(type='CIFAR10', data_root='data/cifar10', split='train', pipeline=labelled_pipeline)),
-                unlabelled=dict(
-                    type='LabelledSubset',
-                    part='unlabelled',
-                    per_class=4,
-                    dataset=dict(
-                        type='CIFAR10', data_root='data/cifar10', split='train', pipeline=unlabelled_pipeline))))
+                labelled=dict(subset, part='labelled', dataset=dict(cifar10, pipeline=labelled_pipeline)),
+                unlabelled=dict(subset, part='unlabelled', dataset=dict(cifar10, pipeline=unlabelled_pipeline))))
     """
 
     def __init__(
@@ -94,10 +87,9 @@ class LabelledSubset(DatasetView):
     def _draw(self) -> Tuple[np.ndarray, np.ndarray]:
         """Return the indices of the labelled images, and the labels of every image, (N, 1)."""
         labels = image_label(self.dataset)
-        options = (count_classes(self.dataset, labels), self.seed, self.dataset.metainfo.get('classes'))
-        if self.fraction is None:
-            return draw_per_class(labels, self.per_class, *options), labels[:, None]
-        return draw_fraction(labels, self.fraction, *options), labels[:, None]
+        draw, number = (draw_fraction, self.fraction) if self.per_class is None else (draw_per_class, self.per_class)
+        num_classes, classes = count_classes(self.dataset, labels), self.dataset.metainfo.get('classes')
+        return draw(labels, number, num_classes, self.seed, classes), labels[:, None]
 
     def _read(self) -> Tuple[np.ndarray, Optional[List[List[int]]]]:
         """Return the indices of the labelled images, and the labels of every image where it has any."""

@@ -6,7 +6,7 @@ from mmengine.dataset import BaseDataset, force_full_init
 from ..checks import check, check_choice, check_integer, check_seed, is_number
 from ..registry import DATASETS
 from .class_counts import count_classes, image_label
-from .views import DatasetView
+from .views import DatasetView, reads_as
 
 KINDS = ('symmetric', 'pairwise')
 
@@ -47,9 +47,8 @@ class NoisyLabels(DatasetView):
       the right one included: their rate r is ``rate=r * (K - 1) / K`` here.
     - ``'pairwise'`` noise (pair flip; Han et al., "Co-teaching", NeurIPS 2018) changes class k to (k + 1) mod K.
 
-    The label is changed before the pipeline; ``get_data_info``, ``get_cat_ids``, ``get_gt_labels`` and the class counts
-    in ``metainfo`` are those of the noisy labels. All images are shown, in their order; for those that the pipeline
-    rejects, see :class:`DatasetView`.
+    The label is changed before the pipeline; labels and class counts of all methods are the noisy ones. For
+    ``metainfo``, and images that the pipeline rejects, see :class:`DatasetView`.
 
     Put views, RepeatDataset, ClassBalancedDataset, ConcatDataset and SemiSupervisedDataset around it; a ConcatDataset
     needs ``ignore_keys='class_counts'``, since its parts differ in them. A :class:`LabelledSubset` draws by the labels
@@ -137,16 +136,12 @@ def _images_of(dataset: Any) -> BaseDataset:
         ValueError: A class between here and the pipeline reads images in its own way, which would be left out.
     """
 
-    def reads_as(base: type) -> bool:
-        names = ('__getitem__', 'prepare_data')
-        return isinstance(dataset, base) and all(getattr(type(dataset), name) is getattr(base, name) for name in names)
-
-    while reads_as(DatasetView) or reads_as(NoisyLabels):
+    while any(reads_as(dataset, view, 'prepare_data') for view in (DatasetView, NoisyLabels)):
         dataset = dataset.dataset
     valid = (
         "mmengine's BaseDataset with its own __getitem__ and prepare_data, or a LongTailedDataset or LabelledSubset of "
         'one: the label is changed before its pipeline (of wrappers such as RepeatDataset, ConcatDataset and '
         'ClassBalancedDataset, put NoisyLabels inside)'
     )
-    check(reads_as(BaseDataset), 'dataset', type(dataset).__name__, valid)
+    check(reads_as(dataset, BaseDataset, 'prepare_data'), 'dataset', type(dataset).__name__, valid)
     return dataset

@@ -194,20 +194,16 @@ def _load(name: str, dataset: Any, lazy_init: bool) -> Any:
 
 def _source(dataset: Any) -> str:
     """Describe where a data set or its config finds its images."""
-    is_config = isinstance(dataset, dict)
-    options = dataset if is_config else {key: getattr(dataset, key, None) for key in _SOURCE_KEYS}
+    options = dataset if isinstance(dataset, dict) else dict(vars(dataset), type=type(dataset))
     prefix, root = options.get('data_prefix'), options.get('data_root') or ''
     if prefix is None and not root and options.get('dataset') is not None:
         return _source(options['dataset'])
     folder = prefix.get('img_path', '') if isinstance(prefix, dict) else prefix or ''
-    if is_config:  # a data set has joined them
+    if isinstance(dataset, dict):  # a data set has joined them
         folder = osp.join(root, folder)
-    kind = dataset.get('type') if is_config else type(dataset)
+    kind = options.get('type')
     lists = f' with ann_file={options["ann_file"]!r}' if options.get('ann_file') else ''
     return (folder or root or getattr(kind, '__name__', str(kind))) + lists
-
-
-_SOURCE_KEYS = ('data_prefix', 'data_root', 'dataset', 'ann_file')
 
 
 def _identities(dataset: Any) -> Dict[Hashable, str]:

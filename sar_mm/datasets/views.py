@@ -2,7 +2,6 @@
 
 from bisect import bisect_right
 from copy import deepcopy
-from itertools import chain
 from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -11,6 +10,7 @@ from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from torch.utils.data import Subset
 
 from ..checks import check
+from .class_counts import full_init
 
 
 class DatasetView:
@@ -109,53 +109,57 @@ class DatasetView:
         raise RuntimeError(f'the pipeline returned None for each of the {len(self)} images of {type(self).__name__}')
 
 
+def inner_image(dataset: Any, index: int) -> Optional[Tuple[Any, int]]:
+    """Return the data set, and the index in it, that a wrapper takes an image from; None if it is no known wrapper.
+
+    Known are those of mmengine, mmpretrain and mmseg, torch's ``Subset`` and the views of this package.
+    """
+    full_init(dataset)
+    inner = getattr(dataset, 'dataset', None)
+    if isinstance(dataset, ConcatDataset):
+        part = bisect_right(dataset.cumulative_sizes, index)
+        return dataset.datasets[part], index - (dataset.cumulative_sizes[part - 1] if part else 0)
+    if isinstance(dataset, RepeatDataset):
+        return inner, index % len(inner)
+    if isinstance(dataset, ClassBalancedDataset):
+        return inner, dataset.repeat_indices[index]
+    if isinstance(dataset, DatasetView):
+        return inner, int(dataset._indices[index])
+    if isinstance(dataset, Subset):
+        return inner, int(dataset.indices[index])
+    if hasattr(inner, '__len__') and len(inner) == len(dataset):  # KFoldDataset, MultiImageMixDataset
+        return inner, index
+    return None
+
+
+def image_sources(dataset: Any) -> List[Tuple[Any, int]]:
+    """Return the data set, and the index in it, that each image of nested wrappers is taken from."""
+    sources = []
+    for index in range(len(dataset)):
+        source, inner = (dataset, index), inner_image(dataset, index)
+        while inner is not None:
+            source, inner = inner, inner_image(*inner)
+        sources.append(source)
+    return sources
+
+
+def reads_as(dataset: Any, base: type, *methods: str) -> bool:
+    """Tell whether a data set is a ``base`` and has its ``__getitem__`` and other methods."""
+    names = ('__getitem__', *methods)
+    return isinstance(dataset, base) and all(getattr(type(dataset), name) is getattr(base, name) for name in names)
+
+
 def prepare_image(dataset: Any, index: int) -> Optional[Any]:
     """Return what the pipeline makes of an image, None where it returns None.
 
     ``dataset[index]`` would not do: there, mmengine's BaseDataset gives a random other one of all its images. Wrappers
     other than mmengine's own are asked as they are.
     """
-
-    def has_method_of(base: type) -> bool:
-        return isinstance(dataset, base) and type(dataset).__getitem__ is base.__getitem__
-
-    if has_method_of(DatasetView):
+    if reads_as(dataset, DatasetView) or reads_as(dataset, BaseDataset) and not dataset.test_mode:
         return dataset.prepare_data(index)
-    if has_method_of(ConcatDataset):
-        part = bisect_right(dataset.cumulative_sizes, index)
-        return prepare_image(dataset.datasets[part], index - (dataset.cumulative_sizes[part - 1] if part else 0))
-    if has_method_of(RepeatDataset):
-        return prepare_image(dataset.dataset, index % len(dataset.dataset))
-    if has_method_of(ClassBalancedDataset):
-        return prepare_image(dataset.dataset, dataset.repeat_indices[index])
-    if has_method_of(BaseDataset) and not dataset.test_mode:  # in test mode, None is an error
-        return dataset.prepare_data(index)
+    if any(reads_as(dataset, wrapper) for wrapper in (ConcatDataset, RepeatDataset, ClassBalancedDataset)):
+        return prepare_image(*inner_image(dataset, index))
     return dataset[index]
-
-
-def image_sources(dataset: Any) -> List[Tuple[Any, int]]:
-    """Return the data set, and the index in it, that each image of wrappers and views is taken from.
-
-    The wrappers are those of mmengine, mmpretrain and mmseg, and torch's ``Subset``; any other is taken for a data set
-    of its own.
-    """
-    if hasattr(dataset, 'full_init'):
-        dataset.full_init()
-    if isinstance(dataset, ConcatDataset):
-        return list(chain.from_iterable(image_sources(part) for part in dataset.datasets))
-    inner, indices = getattr(dataset, 'dataset', None), range(len(dataset))
-    if isinstance(dataset, RepeatDataset):
-        indices = [index % len(inner) for index in indices]
-    elif isinstance(dataset, ClassBalancedDataset):
-        indices = dataset.repeat_indices
-    elif isinstance(dataset, DatasetView):
-        indices = dataset.indices.tolist()
-    elif isinstance(dataset, Subset):
-        indices = dataset.indices
-    elif not hasattr(inner, '__len__') or len(inner) != len(dataset):  # else KFoldDataset, MultiImageMixDataset
-        return [(dataset, index) for index in indices]
-    sources = image_sources(inner)
-    return [sources[index] for index in indices]
 
 
 def underlying(dataset: Any) -> Any:
