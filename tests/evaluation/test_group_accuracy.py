@@ -1,4 +1,3 @@
-import json
 import math
 
 import numpy as np
@@ -83,32 +82,6 @@ def test_group_accuracy__counts_come_from_the_hook():
     metric.process(None, to_samples([0, 1], [0, 0]))
     metrics = metric.evaluate(2)
     assert metrics['many'] == 100 and metrics['few'] == 0
-
-
-TWO_PROCESSES = """
-import json, os, torch
-os.chdir('{folder}')
-torch.distributed.init_process_group('gloo', init_method='file://{folder}/store', rank={rank}, world_size=2)
-from sar_mm.evaluation import GroupAccuracy
-label, prediction = json.load(open('data.json'))
-metric = GroupAccuracy(class_counts={counts}, collect_device='{device}')
-# As mmengine's DefaultSampler deals an odd number of samples out: filled up with the first one.
-for i in ([*range(len(label)), 0])[{rank}::2]:
-    metric.process(None, [dict(gt_label=torch.tensor([label[i]]), pred_label=torch.tensor([prediction[i]]))])
-print(json.dumps(metric.evaluate(len(label))))
-torch.distributed.barrier()
-torch.distributed.destroy_process_group()
-"""
-
-
-def test_group_accuracy__two_processes_equal_one(tmp_path, run_python):
-    label, prediction = (part.tolist() for part in draw(count=101))
-    (tmp_path / 'data.json').write_text(json.dumps([label, prediction]))
-    options = dict(folder=tmp_path, counts=COUNTS, device='cpu')
-    outputs = run_python(*(TWO_PROCESSES.format(rank=rank, **options) for rank in range(2)))
-    expected = evaluate(to_samples(label, prediction))
-    for output in outputs:
-        assert json.loads(output[-1]) == expected
 
 
 def test_group_accuracy__without_counts():
