@@ -6,7 +6,7 @@ import numpy as np
 
 from ..checks import check, check_choice, check_integer, check_seed, is_number
 from ..registry import DATASETS
-from .class_counts import count_classes, image_label
+from .class_counts import count_labels, image_label
 from .labelled_images import class_name, draw_per_class
 from .views import DatasetView
 
@@ -93,8 +93,7 @@ class LongTailedDataset(DatasetView):
 
     def select(self) -> Tuple[np.ndarray, np.ndarray, int]:
         labels = image_label(self.dataset)
-        available = np.bincount(labels, minlength=count_classes(self.dataset, labels)).tolist()
-        counts = self._counts_to_draw(available)
+        counts = self._counts_to_draw(count_labels(self.dataset, labels))
         indices = draw_per_class(labels, counts, len(counts), self.seed)
         return indices, labels[indices], len(counts)
 
