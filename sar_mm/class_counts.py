@@ -41,10 +41,11 @@ class TakesClassCounts:
         """Set the counts of the training data, unless the config has some.
 
         Raises:
-            ValueError: They are negative, shares, or all zero.
+            ValueError: They are negative, shares, or all zero; of a metric, not one per class of its data.
         """
         if not self.has_own_counts:
             self.class_counts = check_class_counts('class_counts', class_counts)
+            self.checked_class_counts()  # before the training, not after its first epoch
 
     def checked_class_counts(self, num_classes: Optional[int] = None) -> List[float]:
         """Return the counts.

@@ -44,3 +44,7 @@ def test_takes_class_counts__missing_or_of_other_classes():
     taker.dataset_meta = dict(classes=('a', 'b', 'c'))  # as metrics have it
     with pytest.raises(ValueError, match=message):
         taker.checked_class_counts()
+    taker = Taker()
+    taker.dataset_meta = dict(classes=('a', 'b', 'c'))
+    with pytest.raises(ValueError, match=message):
+        taker.set_class_counts([1, 2])
