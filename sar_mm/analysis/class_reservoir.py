@@ -10,15 +10,14 @@ from .feature_statistics import labelled_rows
 class ClassReservoir:
     """A random sample of at most ``size`` features of every class from a stream, without replacement.
 
-    Every feature draws a random number, and a class keeps those with the smallest ones: each of its features is kept
-    with the same probability, however many come. The numbers are drawn in the order of the stream: with the same seed,
-    two models that are shown the same images keep the features of the same images.
+    Every feature gets a random number, and a class keeps those with the smallest ones: each of its features is kept
+    with the same probability. With the same seed, the features of the same images are kept of two models.
 
     Args:
         num_classes: K.
         size: Features to keep per class.
         seed: Seed of the random numbers.
-        ignore_index: A class index to leave out; None: none but those outside [0, K).
+        ignore_index: A class index to leave out, besides those outside [0, K).
 
     Example::
 
@@ -47,7 +46,7 @@ class ClassReservoir:
         keys = torch.rand(len(rows), generator=self._generator)
         for k in labels.unique().tolist():
             index = (labels == k).nonzero().flatten()
-            # No more than `size` of a batch can stay: rows of large feature maps are not copied in vain.
+            # At most `size` features of a batch are kept: of large feature maps, only these rows are copied.
             index = index[keys[index].argsort()[: self.size]]
             found = rows[index.to(rows.device)].float().cpu()
             candidates = found if self._features[k] is None else torch.cat([self._features[k], found])

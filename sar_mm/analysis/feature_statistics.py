@@ -1,4 +1,4 @@
-"""What the features in front of a classifier look like, class by class: one pass over them, no feature is kept."""
+"""Statistics of a classifier's input features by class, in one pass that keeps no feature."""
 
 from typing import Dict, Optional, Tuple
 
@@ -9,20 +9,20 @@ from torch import Tensor
 
 from ..checks import check, check_ignore_index, check_integer
 
-# Rows that are brought to float64 at a time: a feature map of a large image would be copied whole otherwise.
+# Rows that are converted to float64 at a time: the feature map of a large image is not copied whole.
 _CHUNK = 16384
 
 
 class FeatureStatistics:
-    """Number, mean and scatter of the features of every class, gathered in one pass and O(K * C) memory.
+    """Number, mean and scatter of the features of every class, in O(K * C) memory.
 
-    Sums are in float64, and batches are merged by their means (Chan, Golub & LeVeque 1979), so that a large common
-    offset of the features does not cancel the scatter away.
+    Sums are in float64, and batches are merged by their means (Chan, Golub & LeVeque 1979), so that the scatter keeps
+    its digits where all features have a large common offset.
 
     Args:
         num_classes: K.
         channels: C.
-        ignore_index: A class index to leave out; None: none but those outside [0, K).
+        ignore_index: A class index to leave out, besides those outside [0, K).
 
     Attributes:
         count: (K,), the features seen of each class.
@@ -70,22 +70,11 @@ class FeatureStatistics:
         fits = feature.dim() >= 2 and feature.shape[1] == self.channels
         check(fits, 'feature', tuple(feature.shape), f'(N, C) or (N, C, H, W) with C = {self.channels}')
         rows, labels = labelled_rows(feature, target, self.num_classes, self.ignore_index)
-        self._move(rows.device)
+        for name in ('count', 'mean', 'scatter', 'norm_sum'):
+            setattr(self, name, getattr(self, name).to(rows.device))
         for chunk, chunk_labels in zip(rows.split(_CHUNK), labels.split(_CHUNK)):
             if len(chunk):
                 self._merge(*_statistics_of(chunk.double(), chunk_labels))
-
-    def merge(self, other: 'FeatureStatistics') -> None:
-        """Add what another one has seen; the result is that of all its features having come here.
-
-        Raises:
-            ValueError: The other one is of another number of classes or channels.
-        """
-        sizes = [(each.num_classes, each.channels) for each in (other, self)]
-        check(sizes[0] == sizes[1], 'other', sizes[0], f'of {sizes[1]} classes and channels')
-        seen = other.count.nonzero().flatten()
-        parts = (seen, other.count[seen], other.mean[seen], other.scatter[seen], other.norm_sum[seen])
-        self._merge(*(part.to(self.count.device) for part in parts))
 
     def reduce(self) -> 'FeatureStatistics':
         """Return the statistics of all processes together, the same in each; a collective, this object stays."""
@@ -94,7 +83,7 @@ class FeatureStatistics:
         all_reduce(total.count)
         total.mean = self.mean * (self.count / total.count.clamp(min=1))[:, None]
         all_reduce(total.mean)
-        # The scatter around the common mean, which every process knows by now.
+        # The scatter around the common mean.
         total.scatter = self.scatter + self.count * (self.mean - total.mean).square().sum(dim=1)
         all_reduce(total.scatter)
         total.norm_sum = self.norm_sum.clone()
@@ -109,10 +98,6 @@ class FeatureStatistics:
         self.scatter[classes] += scatter + shift.square().sum(dim=1) * before * count / total
         self.norm_sum[classes] += norm_sum
         self.count[classes] = total
-
-    def _move(self, device: torch.device) -> None:
-        self.count, self.mean = self.count.to(device), self.mean.to(device)
-        self.scatter, self.norm_sum = self.scatter.to(device), self.norm_sum.to(device)
 
 
 def labelled_rows(
@@ -147,16 +132,15 @@ def geometry(
     With ``n_k``, ``mu_k`` and ``var_k`` = ``mean ||f - mu_k||^2`` of the K' classes seen, ``N = sum n_k``, the mean of
     all features ``mu`` and the class means without their own mean ``M_k = mu_k - mean_j mu_j``:
 
-    - ``classes_seen``: K'. Classes never seen take part in nothing below; what needs two classes is NaN with one.
-    - ``within_scatter`` = ``sum n_k var_k / N``, ``between_scatter`` = ``sum n_k ||mu_k - mu||^2 / N``; both add up to
-      the scatter of all features, per feature. ``within_between_ratio`` is the first over the second.
+    - ``classes_seen``: K'. Other classes are left out of all numbers; those that need two classes are NaN with one.
+    - ``within_scatter`` = ``sum n_k var_k / N``, ``between_scatter`` = ``sum n_k ||mu_k - mu||^2 / N``, which add up to
+      the mean scatter of all features; ``within_between_ratio`` is the first over the second.
     - ``cosine_max``, ``cosine_mean``: over the pairs of ``mu_k``; ``cosine_max_centred``, ``cosine_mean_centred``:
       over the pairs of ``M_k``.
     - ``norm_mean``, ``norm_cv``: mean and coefficient of variation, over the classes, of the mean norm of a feature.
     - ``nc1_cdnv``: variability collapse as the class-distance normalised variance, the mean over pairs of
       ``(var_i + var_j) / (2 ||mu_i - mu_j||^2)`` (Galanti, György & Hutter, "On the Role of Neural Collapse in Transfer
-      Learning", ICLR 2022). The ``tr(Sigma_W Sigma_B^+) / K`` of the original paper needs C x C covariances,
-      the inverse of one of rank K' - 1, and is dominated by its smallest eigenvalues; this one needs var_k and mu_k.
+      Learning", ICLR 2022). The ``tr(Sigma_W Sigma_B^+) / K`` of Papyan et al. would need C x C covariances.
     - ``nc2_equinorm``: coefficient of variation of ``||M_k||``; ``nc2_equiangularity``: standard deviation of the
       pairwise cosines of ``M_k``; ``nc2_max_angle``: the mean of ``|cos + 1 / (K' - 1)|`` over them.
     - ``nc3_self_duality``, with a classifier weight: ``|| W/||W||_F - M/||M||_F ||_F``, the rows of W without their
@@ -171,7 +155,7 @@ def geometry(
         anchors: S, (K, C); a row of zeros is an anchor that was never set, and left out.
 
     Returns:
-        The numbers by name. The pairs take (K', K') matrices for a moment.
+        The numbers by name.
 
     Raises:
         ValueError: A weight or anchors of another shape.

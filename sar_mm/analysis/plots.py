@@ -1,7 +1,7 @@
 """Figures of feature spaces for papers and reports; needs matplotlib, and scikit-learn for the t-SNE.
 
-Every function returns a :class:`matplotlib.figure.Figure` that nobody else holds: ``figure.savefig('x.png')`` or
-``.pdf``. pyplot, its global state and its windows take no part.
+Every function returns a :class:`matplotlib.figure.Figure`, for ``figure.savefig('x.png')`` or ``.pdf``, without pyplot
+and its global state.
 """
 
 from typing import Dict, List, Optional, Sequence, Tuple
@@ -30,11 +30,11 @@ STYLE = {
     'axes.linewidth': 0.6,
     'pdf.fonttype': 42,
 }
-# Okabe & Ito's colours, told apart by the colour-blind; and a marker each, for print in grey.
+# Okabe & Ito's colours, which colour-blind readers can distinguish, and a marker each, for print in grey.
 MODEL_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
 MODEL_MARKERS = ('o', 's', '^', 'D', 'v', 'P')
 NO_VALUE = '0.88'
-# More classes than these have no room for their names on an axis, for points that are joined, for a colour each.
+# The largest numbers of classes with names on an axis and joined points, and with a colour each.
 MAX_NAMES = 30
 MAX_COLOURS = 20
 # Inches: the text block of a page, and a character of 8 points.
@@ -46,7 +46,7 @@ CHARACTER = 0.065
 def plot_cosines(names: Sequence[str], models: Dict[str, Tuple[np.ndarray, Optional[np.ndarray]]]) -> Figure:
     """Draw the pairwise cosines of each model's class means and, where it has anchors, of those and between both.
 
-    Above each heat map stand the largest and the mean cosine of different classes, or the mean cosine of the means
+    The title of a heat map has the largest and the mean cosine of different classes, or the mean cosine of the means
     (rows) with the anchors of their own class.
 
     Args:
@@ -60,10 +60,10 @@ def plot_cosines(names: Sequence[str], models: Dict[str, Tuple[np.ndarray, Optio
     _check_models(models)
     panels = []
     for title, (means, anchors) in models.items():
-        means = _rows('means', means, len(names))
+        means = _per_class('means', means, len(names), 'row')
         panels.append((f'{title}\nclass means', means, means, 'classes'))
         if anchors is not None:
-            anchors = _rows('anchors', anchors, len(names))
+            anchors = _per_class('anchors', anchors, len(names), 'row')
             panels.append((f'{title}\nanchors', anchors, anchors, 'anchors'))
             panels.append((f'{title}\nmeans × anchors', means, anchors, 'means × anchors'))
     figure, axes = _heat_map_axes(len(panels), names)
@@ -90,7 +90,7 @@ def plot_accuracy_by_frequency(
 ) -> Figure:
     """Draw the accuracy, or IoU, of every class under each model, over the classes from the commonest to the rarest.
 
-    With more classes than there is room for, points are joined by their mean over neighbouring classes.
+    With many classes, the line is the mean over neighbouring classes.
 
     Args:
         names: Of the K classes.
@@ -103,14 +103,14 @@ def plot_accuracy_by_frequency(
         ValueError: No model, or values or counts that are not one per class.
     """
     _check_models(models)
-    counts = _values('counts', counts, len(names))
+    counts = _per_class('counts', counts, len(names))
     order = np.argsort(-counts, kind='stable')
     place = np.arange(len(names))
     are_many = len(names) > MAX_NAMES
     figure = _figure(width=5.2 if are_many else min(max(3.4, 1.2 + 0.3 * len(names)), 7.0), height=3.2)
     upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw=dict(height_ratios=(2.6, 1)))
     for (title, values), colour, marker in zip(models.items(), MODEL_COLOURS, MODEL_MARKERS):
-        values = _values(title, values, len(names))[order]
+        values = _per_class(title, values, len(names))[order]
         if are_many:
             upper.plot(place, values, marker, color=colour, ms=2, alpha=0.35, mew=0, clip_on=False)
             upper.plot(place, _running_mean(values), color=colour, lw=1.5, label=title)
@@ -164,7 +164,7 @@ def plot_tsne(
         check(labels.min() >= 0 and labels.max() < len(names), 'labels', labels, f'classes in [0, {len(names)})')
         stars = np.zeros(0, dtype=int)
         if anchors is not None:
-            anchors = _rows('anchors', anchors, len(names))
+            anchors = _per_class('anchors', anchors, len(names), 'row')
             stars = np.flatnonzero(anchors.any(axis=1))
             features = np.concatenate([features, anchors[stars]])
         places = _embed(features, seed)
@@ -190,9 +190,7 @@ def class_colours(number: int) -> np.ndarray:
 
 
 def _figure(width: float, height: float, layout: str = 'constrained') -> Figure:
-    figure = Figure(figsize=(width, height), dpi=200, layout=layout)
-    FigureCanvasAgg(figure)
-    return figure
+    return FigureCanvasAgg(Figure(figsize=(width, height), dpi=200, layout=layout)).figure
 
 
 def _heat_map_axes(panels: int, names: Sequence[str]) -> Tuple[Figure, List[Axes]]:
@@ -220,15 +218,11 @@ def _check_models(models: Dict) -> None:
     check(0 < len(models) <= len(MODEL_COLOURS), 'models', list(models), f'1 to {len(MODEL_COLOURS)} models')
 
 
-def _rows(name: str, rows: Sequence, number: int) -> np.ndarray:
-    rows = np.asarray(rows, dtype=float)
-    check(rows.ndim == 2 and len(rows) == number, name, rows.shape, f'a row for each of the {number} classes')
-    return rows
-
-
-def _values(name: str, values: Sequence, number: int) -> np.ndarray:
+def _per_class(name: str, values: Sequence, number: int, what: str = 'value') -> np.ndarray:
+    """Return one value or row per class as an array; a ValueError for another number of them."""
     values = np.asarray(values, dtype=float)
-    check(values.shape == (number,), name, values.shape, f'a value for each of the {number} classes')
+    is_one_each = values.ndim == (2 if what == 'row' else 1) and len(values) == number
+    check(is_one_each, name, values.shape, f'a {what} for each of the {number} classes')
     return values
 
 
@@ -240,14 +234,11 @@ def _cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _summary(cosine: np.ndarray, kind: str) -> str:
-    own = np.eye(len(cosine), dtype=bool)
-    between_classes = cosine[~own & ~np.isnan(cosine)]
-    of_own = cosine[own & ~np.isnan(cosine)]
-    if kind == 'means × anchors':
-        return f'own {of_own.mean():.2f}' if len(of_own) else ''
-    if not len(between_classes):
+    is_own, is_mixed = np.eye(len(cosine), dtype=bool), kind == 'means × anchors'
+    values = cosine[(is_own if is_mixed else ~is_own) & ~np.isnan(cosine)]
+    if not len(values):
         return ''
-    return f'max {between_classes.max():.2f}, mean {between_classes.mean():.2f}'
+    return f'own {values.mean():.2f}' if is_mixed else f'max {values.max():.2f}, mean {values.mean():.2f}'
 
 
 def _name_axis(axis, names: Sequence[str], rotation: int = 0) -> None:

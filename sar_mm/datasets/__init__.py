@@ -1,5 +1,5 @@
 from .checked_loading import CheckedLoading
-from .class_counts import class_counts, effective_number_weights, read_class_counts
+from .class_counts import class_counts, read_class_counts
 from .distinct_images import distinct_class_counts, distinct_images
 from .labelled_images import draw_covering, draw_fraction, draw_per_class, read_indices
 from .labelled_subset import LabelledSubset
@@ -24,7 +24,6 @@ __all__ = [
     'draw_covering',
     'draw_fraction',
     'draw_per_class',
-    'effective_number_weights',
     'long_tailed_counts',
     'read_class_counts',
     'read_indices',

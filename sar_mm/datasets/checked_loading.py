@@ -12,19 +12,19 @@ from ..registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class CheckedLoading(BaseTransform):
-    """Loads an image and its labels with the toolbox's own transforms, and names the file where something is wrong.
+    """Loads an image and its labels with the toolbox's own transforms, and names the file if something is wrong.
 
-    It stands in front of the pipeline in their place. What they load is looked at in the data loader's workers: a label
-    that is no class is an error of the data here, and on a GPU one that ends the process without a word about the data.
+    It replaces them at the start of the pipeline. A label that is no class is an error here; later, on a GPU, it would
+    end the process without naming the data.
 
     Args:
         transforms: The transforms that load.
-        num_classes: K; labels have to be in [0, K). None: their values are not looked at.
-        ignore_index: A further label that pixels may have, which leaves them out.
+        num_classes: K; labels have to be in [0, K). None: their values are not checked.
+        ignore_index: Another label that pixels may have.
 
     Raises:
-        ValueError: In the constructor, an argument out of its range. When loading, a file that cannot be read, an empty
-            image, one with NaN or infinite entries, labels that are no map of the image's size or no class.
+        ValueError: In the constructor, a bad argument. When loading, a file that cannot be read, an empty image, one
+            with NaN or infinite entries, labels that are no map of the image's size, or are no class.
 
     Example::
 
@@ -48,61 +48,57 @@ class CheckedLoading(BaseTransform):
 
     def transform(self, results: dict) -> Optional[dict]:
         """Return what the transforms return."""
-        image, labels = results.get('img_path'), results.get('seg_map_path')
-        files = f'image {image!r}' + (f' or its label map {labels!r}' if labels is not None else '')
+        image, label_map = f'image {results.get("img_path")!r}', f'label map {results.get("seg_map_path")!r}'
+        files = image if results.get('seg_map_path') is None else f'{image} or its {label_map}'
         try:
             results = self.load(results)
-        except Exception as error:  # decoders raise what they like, and most do not know the file
+        except Exception as error:  # decoders raise errors of any type, and most do not name the file
             raise ValueError(
                 f'Cannot load {files}, replace the file or take it off the data set: {type(error).__name__}: {error}'
             ) from error
         if results is None:
             return None
-        pixels = results.get('img')
+        pixels, labels = results.get('img'), results.get('gt_seg_map')
         if pixels is not None:
-            self._check(pixels.size > 0, f'image {image!r}', f'is empty, of shape {pixels.shape}')
+            _require(pixels.size > 0, image, f'is empty, of shape {pixels.shape}')
             is_finite = not np.issubdtype(pixels.dtype, np.floating) or np.isfinite(pixels).all()
-            self._check(is_finite, f'image {image!r}', 'has NaN or infinite entries')
-        if results.get('gt_seg_map') is not None:
-            self._check_depth(f'label map {labels!r}', labels)
-            self._check_map(f'label map {labels!r}', results['gt_seg_map'], pixels)
+            _require(is_finite, image, 'has NaN or infinite entries')
+        if labels is not None:
+            _check_depth(label_map, results.get('seg_map_path'))
+            size = labels.shape if pixels is None else pixels.shape[:2]
+            shapes = f'is of shape {labels.shape}, where its image is of {size}'
+            is_map = labels.ndim == 2 and labels.shape == size
+            _require(is_map, label_map, f'{shapes}; it should hold one class index per pixel')
+            self._check_range(label_map, labels[labels != self.ignore_index], f', and {self.ignore_index} is ignored')
         if results.get('gt_label') is not None:
-            self._check_range(f'image {image!r}', np.atleast_1d(results['gt_label']))
+            self._check_range(image, np.atleast_1d(results['gt_label']))
         return results
-
-    def _check_map(self, name: str, labels: np.ndarray, pixels: Optional[np.ndarray]) -> None:
-        size = labels.shape if pixels is None else pixels.shape[:2]
-        self._check(
-            labels.ndim == 2 and labels.shape == size,
-            name,
-            f'is of shape {labels.shape}, where its image is of {size}; it should hold one class index per pixel',
-        )
-        self._check_range(name, labels[labels != self.ignore_index], f', and {self.ignore_index} is ignored')
-
-    def _check_depth(self, name: str, path: Optional[str]) -> None:
-        """Raise a ValueError where mmseg's LoadAnnotations, which keeps the lowest 8 bits, would change labels."""
-        with suppress(OSError), Image.open(path or '') as file:  # it may lie elsewhere than in a folder
-            if file.mode.startswith('I'):
-                largest = int(np.max(file))
-                self._check(largest < 256, name, f'has labels up to {largest}, and mmseg reads labels of 8 bits')
 
     def _check_range(self, name: str, labels: np.ndarray, besides: str = '') -> None:
         if self.num_classes is None:
             return
         wrong = labels[(labels < 0) | (labels >= self.num_classes)]
         values = ', '.join(map(str, np.unique(wrong)[:8]))
-        self._check(
+        _require(
             wrong.size == 0,
             name,
             f'has labels that are no class: {values} ({wrong.size} of {labels.size}); '
-            f'{self.num_classes} classes have 0 to {self.num_classes - 1}{besides}: mend the labels, or num_classes, '
-            'reduce_zero_label or ignore_index',
+            f'{self.num_classes} classes have 0 to {self.num_classes - 1}{besides}: correct the labels, or '
+            'num_classes, reduce_zero_label or ignore_index',
         )
-
-    @staticmethod
-    def _check(ok: bool, name: str, complaint: str) -> None:
-        if not ok:
-            raise ValueError(f'The {name} {complaint}')
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}({self.load.transforms}, num_classes={self.num_classes})'
+
+
+def _check_depth(name: str, path: Optional[str]) -> None:
+    """Raise a ValueError if mmseg's LoadAnnotations, which keeps the lowest 8 bits, would change labels."""
+    with suppress(OSError), Image.open(path or '') as file:  # it may not be on this file system
+        if file.mode.startswith('I'):
+            largest = int(np.max(file))
+            _require(largest < 256, name, f'has labels up to {largest}, and mmseg reads labels of 8 bits')
+
+
+def _require(ok: bool, name: str, complaint: str) -> None:
+    if not ok:
+        raise ValueError(f'The {name} {complaint}')

@@ -1,4 +1,4 @@
-"""How many images or pixels of each class there are: what long-tailed losses, metrics and samplers ask first."""
+"""How many images or pixels of each class there are: counted from labels, or read from a file."""
 
 import json
 import os.path as osp
@@ -6,11 +6,9 @@ from itertools import chain
 from typing import Any, List, Optional, Sequence
 
 import numpy as np
-import torch
 from mmengine.dataset import RepeatDataset
 from mmengine.fileio import get_text
 
-from .. import ops
 from ..checks import check, check_choice, check_integer
 
 TOOL = 'tools/dataset_converters/class_counts.py'
@@ -20,11 +18,10 @@ KINDS = ('pixels', 'images')
 def class_counts(dataset: Any) -> List[int]:
     """Count the images of every class of a classification data set or of a wrapper around one, as training sees them.
 
-    ``metainfo['class_counts']`` is believed where a data set has it (:class:`LongTailedDataset` does). Else the labels
-    are counted, and in a wrapper that joins or repeats images, what it makes of them: an image that a
-    ClassBalancedDataset repeats counts again. A RepeatDataset around all makes epochs longer, not classes more
-    frequent: its repetitions do not count. An image with several labels counts for each of them. In a
-    :class:`SemiSupervisedDataset`, labelled images count. :func:`distinct_class_counts` counts every image once.
+    ``metainfo['class_counts']`` is used where a data set has it, as views of this package do; else the labels are
+    counted. An image that a ClassBalancedDataset repeats counts as often as it is repeated, but a RepeatDataset around
+    all changes no frequency and does not count. An image with several labels counts for each of them. Of a
+    :class:`SemiSupervisedDataset`, the labelled images count. :func:`distinct_class_counts` counts every image once.
 
     Args:
         dataset: Has ``get_cat_ids(idx)``, ``get_gt_labels()`` or ``get_data_info(idx)['gt_label']``. The number of
@@ -36,33 +33,49 @@ def class_counts(dataset: Any) -> List[int]:
     Raises:
         ValueError: The data set has no labels per image, as in segmentation, or one outside [0, K).
     """
-    _full_init(dataset)
-    dataset = getattr(dataset, 'labelled', dataset)  # the part of a SemiSupervisedDataset
-    while isinstance(dataset, RepeatDataset):
-        dataset = dataset.dataset
+    dataset = labelled_part(dataset)
     known = getattr(dataset, 'metainfo', {}).get('class_counts')
-    # A wrapper that joins, repeats or splits passes on the metainfo of what it wraps, whose counts are not its own.
+    # A wrapper that joins, repeats or splits has the metainfo of what it wraps, with the counts of another number.
     if known is not None and sum(known) == len(dataset):
         classes = dataset.metainfo.get('classes', known)
         check(len(known) == len(classes), "metainfo['class_counts']", known, f'of length {len(classes)}, one per class')
         return [int(count) for count in known]
-    labels = list(chain.from_iterable(image_labels(dataset)))
+    return count_labels(dataset, list(chain.from_iterable(image_labels(dataset))))
+
+
+def full_init(dataset: Any) -> None:
+    """Load a data set that mmengine loads lazily."""
+    if hasattr(dataset, 'full_init'):
+        dataset.full_init()
+
+
+def count_labels(dataset: Any, labels: Sequence[int]) -> List[int]:
+    """Return how often each class of a data set is in ``labels``; a ValueError for one outside [0, K)."""
     return np.bincount(labels, minlength=count_classes(dataset, labels)).tolist()
+
+
+def labelled_part(dataset: Any) -> Any:
+    """Return the data set to count: the labelled images, without a RepeatDataset around all."""
+    full_init(dataset)
+    dataset = getattr(dataset, 'labelled', dataset)  # of a SemiSupervisedDataset
+    while isinstance(dataset, RepeatDataset):
+        dataset = dataset.dataset
+    return dataset
 
 
 def image_labels(dataset: Any) -> List[List[int]]:
     """Return the class indices of every image, in the order of the data set; see :func:`class_counts`."""
-    _full_init(dataset)
+    full_init(dataset)
     readers = (
         lambda: [dataset.get_cat_ids(index) for index in range(len(dataset))],
         lambda: dataset.get_gt_labels(),
-        # mmengine's ConcatDataset and RepeatDataset pass on nothing else.
+        # mmengine's ConcatDataset and RepeatDataset have no other method.
         lambda: [dataset.get_data_info(index)['gt_label'] for index in range(len(dataset))],
     )
     for read in readers:
         try:
             labels = read()
-        except (AttributeError, KeyError, NotImplementedError):  # the last is what mmengine's BaseDataset has to say
+        except (AttributeError, KeyError, NotImplementedError):  # the last is what mmengine's BaseDataset raises
             continue
         return [np.ravel(label).tolist() for label in labels]
     raise ValueError(
@@ -80,7 +93,7 @@ def image_label(dataset: Any) -> np.ndarray:
 
 
 def count_classes(dataset: Any, labels: Sequence[int]) -> int:
-    """Return the number of classes, and raise a ValueError unless the labels fit."""
+    """Return the number of classes K; a ValueError for a label outside [0, K)."""
     lowest, highest = (int(min(labels)), int(max(labels))) if len(labels) else (0, -1)
     classes = getattr(dataset, 'metainfo', {}).get('classes')
     number = highest + 1 if classes is None else len(classes)
@@ -105,14 +118,10 @@ def read_class_counts(path: str, kind: str = 'pixels') -> List[int]:
     """
     check_choice('kind', kind, KINDS)
     try:
-        text = get_text(path, encoding='utf-8-sig')
+        content = json.loads(get_text(path, encoding='utf-8-sig'))
     except FileNotFoundError as error:
         raise FileNotFoundError(f'there are no class counts in {path}; `python {TOOL} CONFIG` writes them') from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f'{path} is not a JSON file of class counts: {error}') from error
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no text, or no JSON
         raise ValueError(f'{path} is not a JSON file of class counts: {error}') from error
     if not isinstance(content, dict) or not isinstance(content.get('classes'), list):
         raise ValueError(f'{path} is not a file of class counts as {TOOL} writes it: it has no list "classes"')
@@ -121,17 +130,14 @@ def read_class_counts(path: str, kind: str = 'pixels') -> List[int]:
         raise ValueError(f'{path} has no counts of kind={kind!r}, only of {there}')
     counts, classes = content[kind], content['classes']
     if not isinstance(counts, list) or len(counts) != len(classes):
-        raise ValueError(f'"{kind}" in {path} is to be a list with one count for each of the {len(classes)} classes')
+        raise ValueError(f'"{kind}" in {path} should be a list with one count for each of the {len(classes)} classes')
     for name, count in zip(classes, counts):
         check_integer(f'{kind} of class {name} in {path}', count, 0)
     return counts
 
 
 def counts_file(dataloader: Any) -> Optional[str]:
-    """Return where ``tools/dataset_converters/class_counts.py`` writes the counts of a data loader's config.
-
-    None where the data set has no ``data_root``.
-    """
+    """Return where the tool writes the counts of a data loader's config; None where the data have no ``data_root``."""
     root = find_key(dataloader, 'data_root')
     return osp.join(osp.expanduser(root), 'class_counts.json') if root else None
 
@@ -146,31 +152,3 @@ def find_key(node: Any, key: str) -> Any:
         return None
     found = (find_key(child, key) for child in node)
     return next((value for value in found if value is not None), None)
-
-
-def effective_number_weights(counts: Sequence[int], beta: float) -> List[float]:
-    """Return the class-balanced weights (1 - beta) / (1 - beta^n_k), scaled to sum K, as losses take ``class_weight``.
-
-    Cui et al., CVPR 2019, eq. 2; :func:`sar_mm.ops.effective_number_weights` is the same on tensors.
-
-    Args:
-        counts: n_k, images or pixels of each of the K classes; a class without any counts as one.
-        beta: In [0, 1): 0 gives equal weights, and the limit 1 weights that are inverse to the counts. Counts far above
-            1 / (1 - beta) all weigh the same, so pixels need a beta much closer to 1 than images.
-
-    Example::
-
-        effective_number_weights([5000, 500, 50], beta=0.9999)
-    """
-    return ops.effective_number_weights(torch.tensor(counts, dtype=torch.float64), beta).tolist()
-
-
-def check_dataset(dataset: Any) -> None:
-    """Raise a ValueError unless this is a data set that can be wrapped, or its config."""
-    valid = "a data set, or its config: a dict such as dict(type='CIFAR10', ...)"
-    check(isinstance(dataset, dict) or hasattr(dataset, 'metainfo'), 'dataset', dataset, valid)
-
-
-def _full_init(dataset: Any) -> None:
-    if hasattr(dataset, 'full_init'):
-        dataset.full_init()

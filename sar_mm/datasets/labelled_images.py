@@ -1,6 +1,7 @@
 """Which images are labelled: drawn, or read from a list."""
 
 import json
+from collections import Counter
 from numbers import Integral
 from typing import List, Optional, Sequence, Set, Union
 
@@ -19,14 +20,14 @@ def draw_per_class(
 ) -> np.ndarray:
     """Draw images of each class without replacement.
 
-    A class has a generator of its own, and the first images of a fixed permutation are taken: they do not depend on
-    other classes, and more images per class are the same ones and others.
+    The first images of a permutation are drawn that depends on the seed and on the images of this class only, not on
+    other classes or the global random state. With more images per class, the same ones and others are drawn.
 
     Args:
         labels: Class index of every image, (N,).
         per_class: Images of each class, or K numbers of images.
         num_classes: K.
-        seed: Of the drawing.
+        seed: Seed of the draw.
         classes: Names of the classes, for the message.
 
     Returns:
@@ -40,10 +41,14 @@ def draw_per_class(
     for label, number in enumerate(numbers):
         images = np.flatnonzero(labels == label)
         if len(images) < number:
-            name = f'class {label}' if classes is None else f'class {label} ({classes[label]})'
-            raise ValueError(f'{name} has {len(images)} images, but {number} are to be drawn')
+            raise ValueError(f'{class_name(label, classes)} has {len(images)} images, but {number} are to be drawn')
         drawn.append(np.random.default_rng([seed, label]).permutation(images)[:number])
     return np.sort(np.concatenate(drawn))
+
+
+def class_name(label: int, classes: Optional[Sequence[str]]) -> str:
+    """Return how messages call a class."""
+    return f'class {label}' if classes is None else f'class {label} ({classes[label]})'
 
 
 def draw_fraction(
@@ -58,12 +63,12 @@ def draw_fraction(
 def draw_covering(classes_of_image: Sequence[Set[int]], count: int, seed: int = 0) -> np.ndarray:
     """Draw images such that every class that occurs anywhere is in at least one of them.
 
-    From the rarest class on, an image of each class that no drawn image shows is drawn, and then others at random.
+    From the rarest class on, one image is drawn of each class that no drawn image shows, then others at random.
 
     Args:
         classes_of_image: The class indices that each image shows.
         count: Images to draw.
-        seed: Of the drawing.
+        seed: Seed of the draw.
 
     Returns:
         Indices of the drawn images in ascending order.
@@ -104,17 +109,15 @@ def read_indices(path: str) -> List[int]:
         ValueError: The file is neither, or holds no index, a negative one, or one twice.
     """
     text = get_text(path, encoding='utf-8-sig').strip()
-    valid = 'a text file with one index per line, or JSON with a list of indices under "label"'
+    message = f'{path} is not a text file with one index per line, or JSON with a list of indices under "label"'
     try:
         indices = json.loads(text)['label'] if text.startswith('{') else [int(line) for line in text.split()]
     except (KeyError, ValueError) as error:
-        raise ValueError(f'{path} is not {valid}: {type(error).__name__}: {error}') from error
+        raise ValueError(f'{message}: {type(error).__name__}: {error}') from error
     is_list = isinstance(indices, list) and all(type(index) is int and index >= 0 for index in indices)
     if not is_list or not indices:
-        raise ValueError(f'{path} is not {valid}')
-    seen, twice = set(), []
-    for index in indices:
-        (twice.append if index in seen else seen.add)(index)
+        raise ValueError(message)
+    twice = [index for index, number in Counter(indices).items() if number > 1]
     if twice:
         raise ValueError(f'{path} lists {len(twice)} indices twice, {twice[0]} for one')
     return indices

@@ -1,16 +1,13 @@
 import math
-from copy import deepcopy
 from numbers import Integral
-from typing import Any, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
-from mmengine.dataset import force_full_init
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
 
 from ..checks import check, check_choice, check_integer, check_seed, is_number
 from ..registry import DATASETS
-from .class_counts import check_dataset, count_classes, image_label
-from .labelled_images import draw_per_class
+from .class_counts import count_labels, image_label
+from .labelled_images import class_name, draw_per_class
 from .views import DatasetView
 
 PROFILES = ('exponential', 'step')
@@ -38,25 +35,22 @@ def long_tailed_counts(
 
 @DATASETS.register_module()
 class LongTailedDataset(DatasetView):
-    """A long-tailed view of a classification data set, of which it shows some images of each class.
+    """A long-tailed view of a classification data set: it shows some images of each class.
 
-    The images of a class are drawn without replacement, by a generator of its own: they depend on the seed and on the
-    images of this class only, not on other classes or on the global random state. The first n of a fixed permutation
-    are taken, so a weaker imbalance shows the images of a stronger one and more. The order of the images stays.
-    Where a pipeline returns None for an image, the next image of this view is given, never one that it does not show.
-
-    The profiles are those of Cui et al. (CVPR 2019) and Cao et al. (NeurIPS 2019); :func:`long_tailed_counts` has the
-    formulas. ``metainfo`` is that of the data set and, once initialised, ``class_counts``: K integers by class index.
+    The images of a class are the first n of a permutation that depends on the seed and on the images of this class
+    only: see :func:`draw_per_class`. A weaker imbalance shows the images of a stronger one and more. The profiles are
+    those of Cui et al. (CVPR 2019) and Cao et al. (NeurIPS 2019); :func:`long_tailed_counts` has the formulas. For
+    ``metainfo``, and images that the pipeline rejects, see :class:`DatasetView`.
 
     Args:
         dataset: A data set with one label per image, or its config.
         imbalance_factor: Images of the most frequent class over images of the least frequent one, at least 1.
         profile: ``'exponential'`` or ``'step'``.
-        max_per_class: Images of the most frequent class. None takes the largest number for which all classes have
-            enough; where all classes are of the same size, that is the size.
-        class_order: The classes from the most to the least frequent one. None is 0, 1, ..., K - 1.
-        seed: Of the drawing.
-        lazy_init: Whether to put off loading until the data set is used, or :meth:`full_init` is called.
+        max_per_class: Images of the most frequent class. None: the largest number for which all classes have enough
+            images; with classes of one size, that size.
+        class_order: The classes from the most to the least frequent one. None: 0, 1, ..., K - 1.
+        seed: Seed of the draw.
+        lazy_init: See :class:`DatasetView`.
 
     Raises:
         ValueError: A bad argument, a class that is missing or has too few images, or one that would get none.
@@ -80,7 +74,6 @@ class LongTailedDataset(DatasetView):
         seed: int = 0,
         lazy_init: bool = False,
     ) -> None:
-        check_dataset(dataset)
         is_factor = is_number(imbalance_factor) and 1 <= imbalance_factor < math.inf
         check(is_factor, 'imbalance_factor', imbalance_factor, 'a finite number of at least 1')
         check_choice('profile', profile, PROFILES)
@@ -96,44 +89,30 @@ class LongTailedDataset(DatasetView):
         self.max_per_class = max_per_class
         self.class_order = class_order
         self.seed = seed
-        self.dataset = MMENGINE_DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
-        self._metainfo = dict(self.dataset.metainfo)
-        self._fully_initialized = False
-        if not lazy_init:
-            self.full_init()
+        super().__init__(dataset, lazy_init)
 
-    @property
-    def metainfo(self) -> dict:
-        """A copy of the wrapped metainfo and, once initialised, ``class_counts``."""
-        return deepcopy(self._metainfo)
-
-    def full_init(self) -> None:
-        """Load the data set and draw the images."""
-        if self._fully_initialized:
-            return
+    def select(self) -> Tuple[np.ndarray, np.ndarray, int]:
         labels = image_label(self.dataset)
-        available = np.bincount(labels, minlength=count_classes(self.dataset, labels)).tolist()
-        counts = self._class_counts(available)
-        self._indices = draw_per_class(labels, counts, len(counts), self.seed)
-        self._labels = labels[self._indices]
-        # Some data sets know their classes only after loading.
-        self._metainfo = dict(self.dataset.metainfo, class_counts=tuple(counts))
-        self._fully_initialized = True
+        counts = self._counts_to_draw(count_labels(self.dataset, labels))
+        indices = draw_per_class(labels, counts, len(counts), self.seed)
+        return indices, labels[indices], len(counts)
 
-    def _class_counts(self, available: List[int]) -> List[int]:
+    def _counts_to_draw(self, available: List[int]) -> List[int]:
         """Return the images to draw of each class, by class index."""
         order = list(range(len(available))) if self.class_order is None else list(self.class_order)
         valid = f'a permutation of the {len(available)} class indices of the data set'
         check(len(order) == len(available), 'class_order', self.class_order, valid)
+        names = [class_name(label, self.dataset.metainfo.get('classes')) for label in range(len(order))]
         for label in order:
             if available[label] == 0:
-                raise ValueError(f'{self._describe(label)} has no image in {type(self.dataset).__name__}')
+                raise ValueError(f'{names[label]} has no image in {type(self.dataset).__name__}')
 
-        def profile(largest: int) -> List[int]:
-            return long_tailed_counts(len(order), largest, self.imbalance_factor, self.profile)
+        def profile(largest: int) -> Dict[int, int]:
+            counts = long_tailed_counts(len(order), largest, self.imbalance_factor, self.profile)
+            return dict(zip(order, counts))
 
         def lacks(largest: int) -> List[int]:
-            return [label for label, count in zip(order, profile(largest)) if count > available[label]]
+            return [label for label, count in profile(largest).items() if count > available[label]]
 
         largest = self.max_per_class
         if largest is None:
@@ -141,27 +120,13 @@ class LongTailedDataset(DatasetView):
             while beyond - largest > 1:
                 middle = (largest + beyond) // 2
                 largest, beyond = (largest, middle) if lacks(middle) else (middle, beyond)
-        counts = dict(zip(order, profile(largest)))
+        counts = profile(largest)
         settings = f'max_per_class={largest}, imbalance_factor={self.imbalance_factor}'
         for label in lacks(largest):
             raise ValueError(
-                f'{self._describe(label)} has {available[label]} images, but {counts[label]} are needed with {settings}'
+                f'{names[label]} has {available[label]} images, but {counts[label]} are needed with {settings}'
             )
         for label in order:
             if counts[label] == 0:
-                raise ValueError(f'{self._describe(label)} would get 0 images with {settings}')
+                raise ValueError(f'{names[label]} would get 0 images with {settings}')
         return [counts[label] for label in range(len(order))]
-
-    def _describe(self, label: int) -> str:
-        classes = self.dataset.metainfo.get('classes')
-        return f'class {label}' if classes is None else f'class {label} ({classes[label]})'
-
-    @force_full_init
-    def get_cat_ids(self, idx: int) -> List[int]:
-        """Return the class index of an image, in a list."""
-        return [int(self._labels[idx])]
-
-    @force_full_init
-    def get_gt_labels(self) -> np.ndarray:
-        """Return the class indices of all images, (N,) int64."""
-        return self._labels.copy()

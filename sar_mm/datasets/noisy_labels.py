@@ -1,14 +1,12 @@
-from copy import deepcopy
-from typing import Any, List, Optional, Union
+from typing import Any, Optional, Tuple, Union
 
 import numpy as np
 from mmengine.dataset import BaseDataset, force_full_init
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
 
 from ..checks import check, check_choice, check_integer, check_seed, is_number
 from ..registry import DATASETS
-from .class_counts import check_dataset, count_classes, image_label
-from .views import DatasetView
+from .class_counts import count_classes, image_label
+from .views import DatasetView, reads_as
 
 KINDS = ('symmetric', 'pairwise')
 
@@ -23,7 +21,7 @@ def flip_labels(
         num_classes: K, at least 2.
         rate: In [0, 1).
         kind: ``'symmetric'`` or ``'pairwise'``.
-        seed: Of the drawing.
+        seed: Seed of the draw.
     """
     check_integer('num_classes', num_classes, 2)
     noisy = labels.copy()
@@ -41,34 +39,32 @@ def flip_labels(
 class NoisyLabels(DatasetView):
     """A view of a classification data set that gives some images a wrong label, to measure robustness to label noise.
 
-    Of the n_k images of class k, exactly round(rate * n_k) are changed, drawn by a generator of the class: they depend
-    on the seed and on the images of this class only, not on other classes or on the global random state. A higher rate
-    changes the images of a lower one, to the same labels, and more. All images are shown, in their order.
+    Of the n_k images of class k, exactly round(rate * n_k) are changed. Which ones depends on the seed and on the
+    images of this class only. A higher rate changes the images of a lower one, to the same labels, and more.
 
     - ``'symmetric'`` noise (van Rooyen et al., NeurIPS 2015) changes a label to one of the K - 1 other classes, each
-      with the same chance, so ``rate`` is the share of wrong labels. In the other convention the label is drawn from
-      all K classes, the right one among them: a rate r of that one is ``rate=r * (K - 1) / K`` here.
+      with the same probability, so ``rate`` is the share of wrong labels. Others draw the label from all K classes,
+      the right one included: their rate r is ``rate=r * (K - 1) / K`` here.
     - ``'pairwise'`` noise (pair flip; Han et al., "Co-teaching", NeurIPS 2018) changes class k to (k + 1) mod K.
 
-    The label is changed in front of the pipeline, and all that is asked for labels or counts tells the noisy ones.
-    ``metainfo`` is that of the data set and, once initialised, ``class_counts``: K integers by class index. Where a
-    pipeline returns None for an image, the next image is given.
+    The label is changed before the pipeline; labels and class counts of all methods are the noisy ones. For
+    ``metainfo``, and images that the pipeline rejects, see :class:`DatasetView`.
 
-    Views, RepeatDataset, ClassBalancedDataset, ConcatDataset and SemiSupervisedDataset go around it; a ConcatDataset
-    needs ``ignore_keys='class_counts'``, since its parts differ in them. Views draw by the labels that they see: two
-    parts of one data set, as of semi-supervised learning, are to be inside of it, or both around the same noise.
+    Put views, RepeatDataset, ClassBalancedDataset, ConcatDataset and SemiSupervisedDataset around it; a ConcatDataset
+    needs ``ignore_keys='class_counts'``, since its parts differ in them. A :class:`LabelledSubset` draws by the labels
+    that it sees: both parts of a data set go inside the noise, or both around noise of the same arguments.
 
     Args:
         dataset: A data set with one label per image, or its config: mmengine's BaseDataset, whose ``get_data_info``
             has a ``gt_label``, or views of one such as :class:`LongTailedDataset` and :class:`LabelledSubset`.
         rate: Share of the images of each class that get a wrong label, in [0, 1).
         kind: ``'symmetric'`` or ``'pairwise'``.
-        seed: Of the drawing.
-        lazy_init: Whether to put off loading until the data set is used, or :meth:`full_init` is called.
+        seed: Seed of the draw.
+        lazy_init: See :class:`DatasetView`.
 
     Raises:
-        ValueError: A bad argument, a data set whose labels cannot be changed in front of its pipeline, or one of fewer
-            than two classes.
+        ValueError: A bad argument, a data set whose labels cannot be changed before its pipeline, or one of fewer than
+            two classes.
 
     Example::
 
@@ -87,25 +83,26 @@ class NoisyLabels(DatasetView):
         seed: int = 0,
         lazy_init: bool = False,
     ) -> None:
-        check_dataset(dataset)
         check(is_number(rate) and 0 <= rate < 1, 'rate', rate, 'a number in [0, 1)')
         check_choice('kind', kind, KINDS)
         check_seed(seed)
         self.rate = rate
         self.kind = kind
         self.seed = seed
-        self.dataset = MMENGINE_DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        super().__init__(dataset, lazy_init=True)
         self._images = _images_of(self.dataset)
-        self._metainfo = dict(self.dataset.metainfo)
-        self._metainfo.pop('class_counts', None)  # those of the right labels
-        self._fully_initialized = False
         if not lazy_init:
             self.full_init()
 
-    @property
-    def metainfo(self) -> dict:
-        """A copy of the wrapped metainfo and, once initialised, ``class_counts`` of the noisy labels."""
-        return deepcopy(self._metainfo)
+    def select(self) -> Tuple[np.ndarray, np.ndarray, int]:
+        self._clean_labels = image_label(self.dataset)
+        num_classes = count_classes(self.dataset, self._clean_labels)
+        name = type(self._images).__name__
+        check(num_classes >= 2, 'dataset', name, 'of at least 2 classes, to take a wrong one')
+        has_key = len(self.dataset) == 0 or 'gt_label' in self.dataset.get_data_info(0)
+        check(has_key, 'dataset', name, "one whose get_data_info(idx) has a 'gt_label' to change")
+        labels = flip_labels(self._clean_labels, num_classes, self.rate, self.kind, self.seed)
+        return np.arange(len(labels)), labels, num_classes
 
     @property
     @force_full_init
@@ -116,26 +113,8 @@ class NoisyLabels(DatasetView):
     @property
     @force_full_init
     def is_noisy(self) -> np.ndarray:
-        """Whether the label of an image is another one than that of the wrapped data set, (N,) bool."""
+        """Whether the label of an image differs from that of the wrapped data set, (N,) bool."""
         return self._labels != self._clean_labels
-
-    def full_init(self) -> None:
-        """Load the data set and draw the wrong labels."""
-        if self._fully_initialized:
-            return
-        self._clean_labels = image_label(self.dataset)
-        num_classes = count_classes(self.dataset, self._clean_labels)
-        check(num_classes >= 2, 'dataset', type(self._images).__name__, 'of at least 2 classes, to take a wrong one')
-        has_key = len(self.dataset) == 0 or 'gt_label' in self.dataset.get_data_info(0)
-        check(
-            has_key, 'dataset', type(self._images).__name__, "one whose get_data_info(idx) has a 'gt_label' to change"
-        )
-        self._labels = flip_labels(self._clean_labels, num_classes, self.rate, self.kind, self.seed)
-        self._indices = np.arange(len(self._labels))
-        counts = np.bincount(self._labels, minlength=num_classes)
-        # Some data sets know their classes only after loading.
-        self._metainfo = dict(self.dataset.metainfo, class_counts=tuple(counts.tolist()))
-        self._fully_initialized = True
 
     @force_full_init
     def get_data_info(self, idx: int) -> dict:
@@ -145,39 +124,24 @@ class NoisyLabels(DatasetView):
     def prepare_data(self, idx: int) -> Optional[Any]:
         """Return what the pipeline makes of an image with its noisy label, None where it returns None."""
         data = self._images.pipeline(self.get_data_info(idx))
-        if data is None and self._images.test_mode:  # as mmengine's BaseDataset has it
+        if data is None and self._images.test_mode:  # an error in mmengine's BaseDataset, too
             raise RuntimeError(f'the pipeline returned None for image {idx} of NoisyLabels in test mode')
         return data
-
-    @force_full_init
-    def get_cat_ids(self, idx: int) -> List[int]:
-        """Return the noisy class index of an image, in a list."""
-        return [int(self._labels[idx])]
-
-    @force_full_init
-    def get_gt_labels(self) -> np.ndarray:
-        """Return the noisy class indices of all images, (N,) int64."""
-        return self._labels.copy()
 
 
 def _images_of(dataset: Any) -> BaseDataset:
     """Return the data set that views show images of, without loading it.
 
     Raises:
-        ValueError: The way to its pipeline is another one than that of mmengine, and would be left out.
+        ValueError: A class between here and the pipeline reads images in its own way, which would be left out.
     """
 
-    def reads_as(base: type) -> bool:
-        names = ('__getitem__', 'prepare_data')
-        return isinstance(dataset, base) and all(getattr(type(dataset), name) is getattr(base, name) for name in names)
-
-    while reads_as(DatasetView) or reads_as(NoisyLabels):
+    while any(reads_as(dataset, view, 'prepare_data') for view in (DatasetView, NoisyLabels)):
         dataset = dataset.dataset
-    is_plain = reads_as(BaseDataset)
     valid = (
-        "mmengine's BaseDataset, __getitem__ and prepare_data as it has them, or a LongTailedDataset or LabelledSubset "
-        'of one: the label is changed in front of its pipeline (of wrappers such as RepeatDataset, ConcatDataset and '
+        "mmengine's BaseDataset with its own __getitem__ and prepare_data, or a LongTailedDataset or LabelledSubset of "
+        'one: the label is changed before its pipeline (of wrappers such as RepeatDataset, ConcatDataset and '
         'ClassBalancedDataset, put NoisyLabels inside)'
     )
-    check(is_plain, 'dataset', type(dataset).__name__, valid)
+    check(reads_as(dataset, BaseDataset, 'prepare_data'), 'dataset', type(dataset).__name__, valid)
     return dataset

@@ -13,20 +13,20 @@ from .class_counts import image_label
 
 @DATA_SAMPLERS.register_module()
 class ClassPowerSampler(Sampler):
-    """Draws images with replacement, class c with a probability proportional to n_c ** power.
+    """Draws images with replacement, class c with a probability proportional to n_c ** power, for epoch-based training.
 
     ``power=1`` draws images as they are distributed, 0.5 is square-root sampling, and 0 class-balanced sampling
-    (Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020). Within its class,
-    every image has the same chance. An epoch is ``len(dataset)`` draws; several processes share one draw, each takes
-    every ``world_size``-th of it. It is meant for epoch-based training.
-
-    To show rare classes more often without leaving an image out, mmengine's ``ClassBalancedDataset`` repeats images by
-    the repeat factor of LVIS; it is a data set wrapper and goes with any sampler.
+    (Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020). Within a class,
+    images have the same probability. An epoch is ``len(dataset)`` draws; of the draws that all processes share, each
+    takes every ``world_size``-th. To leave no image out, use mmengine's ``ClassBalancedDataset`` with any sampler.
 
     Args:
         dataset: A classification data set with one label per image.
-        power: See above; an attribute that may be changed between epochs, as :class:`DeferredResamplingHook` does.
-        seed: Of the draws; None takes the same random one in all processes.
+        power: An attribute that may change between epochs, as :class:`DeferredResamplingHook` does.
+        seed: Seed of the draws; None: a random one, the same in all processes.
+
+    Raises:
+        ValueError: A bad argument, an empty data set, or one without one label per image.
 
     Example::
 
@@ -50,12 +50,12 @@ class ClassPowerSampler(Sampler):
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         number = len(self._by_class)
         counts = self._counts.double()
-        # A class without images has no chance, though 0 ** 0 is 1.
-        chances = torch.where(counts > 0, counts.clamp(min=1) ** self.power, 0 * counts)
-        drawn = torch.multinomial(chances, number, replacement=True, generator=generator)
-        places = torch.rand(number, dtype=torch.float64, generator=generator) * counts[drawn]
-        indices = self._by_class[self._starts[drawn] + places.long()].tolist()
-        # As in mmengine's DefaultSampler, the first ones come again so that all processes get the same number.
+        # A class without images has probability 0, though 0 ** 0 is 1.
+        weights = torch.where(counts > 0, counts.clamp(min=1) ** self.power, 0 * counts)
+        drawn = torch.multinomial(weights, number, replacement=True, generator=generator)
+        offsets = torch.rand(number, dtype=torch.float64, generator=generator) * counts[drawn]
+        indices = self._by_class[self._starts[drawn] + offsets.long()].tolist()
+        # As in mmengine's DefaultSampler, the first draws are repeated so that all processes get the same number.
         indices += indices[: self.num_samples * self.world_size - number]
         return iter(indices[self.rank :: self.world_size])
 
@@ -64,7 +64,7 @@ class ClassPowerSampler(Sampler):
         return self.num_samples
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch, each of which has another draw."""
+        """Set the epoch; each has another draw."""
         self.epoch = epoch
 
 
@@ -72,17 +72,17 @@ class ClassPowerSampler(Sampler):
 class LabelledUnlabelledSampler(Sampler):
     """Mixes labelled and unlabelled images in a fixed ratio, without end, for iteration-based training.
 
-    It gives the indices of ``labelled`` labelled images, then of ``unlabelled`` unlabelled ones, and so on. With a
-    ``batch_size`` of their sum, every batch of every process is made so. Each pool is gone through in one random order
-    after the other, of which every process takes every ``world_size``-th image: in a pass over a pool, no image comes
-    in two processes. A pool that is smaller than its share of a batch comes round within the batch.
+    It gives the indices of ``labelled`` labelled images, then of ``unlabelled`` unlabelled ones, and so on: with a
+    ``batch_size`` of their sum, every batch of every process has this ratio. Each pool is repeated in a new random
+    order each time, and every process takes every ``world_size``-th image: in one pass over a pool, no image is in two
+    processes. A pool smaller than its share of a batch repeats within the batch.
 
     Args:
-        dataset: A :class:`SemiSupervisedDataset`, or what has ``num_labelled`` and ``num_unlabelled`` as it has.
+        dataset: A :class:`SemiSupervisedDataset`, or one with its ``num_labelled`` and ``num_unlabelled``.
         labelled: Labelled images per batch and process.
         unlabelled: Unlabelled images per batch and process.
         shuffle: Whether the order is random.
-        seed: Of the order; None takes the same random one in all processes.
+        seed: Seed of the order; None: a random one, the same in all processes.
 
     Raises:
         ValueError: A bad argument, or a data set that has no labelled and unlabelled images.
@@ -108,44 +108,37 @@ class LabelledUnlabelledSampler(Sampler):
         self.unlabelled = unlabelled
         self.shuffle = shuffle
         self.seed = sync_random_seed() if seed is None else seed
-        # The two orders are to have nothing to do with each other, nor with those of the next seed.
-        generator = torch.Generator().manual_seed(self.seed)
-        self._seeds = torch.randint(2**62, (2,), generator=generator).tolist()
-        self._indices = self._stream(0)
+        # Independent seeds of the two pools, also of those of the next seed.
+        self._seeds = torch.randint(2**62, (2,), generator=torch.Generator().manual_seed(self.seed)).tolist()
+        self._indices = self._stream()
 
-    def _pool(self, size: int, seed: int, start: int) -> Iterator[int]:
-        """Yield this process's part of one order after the other, from its ``start``-th image on."""
+    def _pool(self, size: int, seed: int) -> Iterator[int]:
+        """Yield one order of all images of a pool after the other."""
         generator = torch.Generator().manual_seed(seed)
-        position = start * self.world_size + self.rank
         while True:
             order = torch.randperm(size, generator=generator) if self.shuffle else torch.arange(size)
-            yield from order[position :: self.world_size].tolist()
-            # How far into the next order this one's last step leads.
-            position = max(position - size, (position - size) % self.world_size)
+            yield from order.tolist()
 
-    def _stream(self, start: int) -> Iterator[int]:
-        """Yield the indices of this process, from its ``start``-th on."""
-        batches, place = divmod(start, self.labelled + self.unlabelled)
-        first = min(place, self.labelled)
-        dataset = self.dataset
-        labelled = self._pool(dataset.num_labelled, self._seeds[0], batches * self.labelled + first)
-        unlabelled = self._pool(dataset.num_unlabelled, self._seeds[1], batches * self.unlabelled + place - first)
+    def _stream(self) -> Iterator[int]:
+        """Yield the indices of this process."""
+        sizes = (self.dataset.num_labelled, self.dataset.num_unlabelled)
+        labelled, unlabelled = (
+            islice(self._pool(size, seed), self.rank, None, self.world_size) for size, seed in zip(sizes, self._seeds)
+        )
         while True:
-            yield from islice(labelled, self.labelled - first)
-            for index in islice(unlabelled, self.unlabelled - (place - first)):
-                yield dataset.num_labelled + index
-            place = first = 0
+            yield from islice(labelled, self.labelled)
+            yield from (sizes[0] + index for index in islice(unlabelled, self.unlabelled))
 
     def __iter__(self) -> Iterator[int]:
         yield from self._indices
 
     def skip(self, num_samples: int) -> None:
-        """Go on after the first ``num_samples`` indices of this process, counted from the start, as a resumed run does.
+        """Continue after the first ``num_samples`` indices of this process, counted from the start; a resumed run does.
 
-        mmengine's InfiniteSampler has it, too. A runner that takes and drops indices instead gets the same ones next.
+        mmengine's InfiniteSampler has this method, too.
         """
         check_integer('num_samples', num_samples, 0)
-        self._indices = self._stream(num_samples)
+        self._indices = islice(self._stream(), num_samples, None)
 
     def __len__(self) -> int:
         """Return the number of all images, as mmengine's InfiniteSampler does."""

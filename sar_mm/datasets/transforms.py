@@ -10,16 +10,13 @@ from ..registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class MultiBranch(BaseTransform):
-    """Gives several views of one image, each by transforms of its own.
+    """The last step of a pipeline: returns several views of one image by name, each with its own transforms.
 
-    Every branch gets a deep copy of what comes in, so what stands before it in the pipeline is shared: geometry that is
-    put there makes the views agree pixel by pixel. It is the last step of a pipeline.
+    Every branch gets a deep copy of the input. Put the geometry before it, and the views agree pixel by pixel. If one
+    branch returns None, so does this transform, and the data set takes another image.
 
     Args:
         branches: A list of transforms per name of a branch.
-
-    Returns:
-        A dict with the output of every branch, or None if that of one is None: the data set then takes another image.
 
     Raises:
         ValueError: There is no branch, one is no list, or its name is no identifier.
@@ -46,7 +43,6 @@ class MultiBranch(BaseTransform):
         self.branches = {name: Compose(transforms) for name, transforms in branches.items()}
 
     def transform(self, results: dict) -> Optional[dict]:
-        """Return the output of every branch by its name."""
         views = {}
         for name, branch in self.branches.items():
             views[name] = branch(deepcopy(results))

@@ -13,12 +13,11 @@ IOU_METRICS = ('mIoU', 'mDice', 'mFscore')
 class ClassIoUMetric(IoUMetric):
     """mmseg's IoUMetric that also returns the IoU of every class, in percent, as ``IoU/<class name>``.
 
-    Takes the arguments of IoUMetric, and refuses others at once. A class without a pixel in labels and predictions is
-    NaN.
+    Takes the arguments of IoUMetric; a class without a pixel in labels and predictions is NaN.
 
     Raises:
-        TypeError: An argument that IoUMetric has not, and would ignore.
-        ValueError: A metric that there is not.
+        TypeError: An argument that IoUMetric does not have and would ignore.
+        ValueError: An unknown metric.
 
     Example::
 

@@ -17,8 +17,8 @@ from .group_accuracy import single_label
 class FeatureGeometry(BaseMetric):
     """Geometry of the features in front of the classifier: scatter, cosines, distance to the anchors, neural collapse.
 
-    Needs a FeatureTapHook, which shows it the features of a model with or without semantic anchors. One pass, O(K * C)
-    memory; several processes give the numbers of one. :func:`sar_mm.analysis.geometry` says what the numbers are.
+    Needs a FeatureTapHook, which passes it the features of a model with or without semantic anchors. One pass, O(K * C)
+    memory; several processes return the numbers of one. For the numbers, see :func:`sar_mm.analysis.geometry`.
 
     Args:
         ignore_index: Label of segmentation that is left out; for classification nothing is.
@@ -76,8 +76,8 @@ class FeatureGeometry(BaseMetric):
         else:
             check(feature.dim() == 2, 'feature', tuple(feature.shape), '(N, C) for the labels of images')
             target = torch.stack([single_label(sample) for sample in data_samples])
-        # Samplers fill up the processes' shares with an image more, which BaseMetric would drop in evaluate(), where it
-        # learns of the number of images. It can only be the last one.
+        # Samplers repeat an image to give all processes the same number. Only the last image can be such a one, and
+        # only evaluate() gets the number of images that tells.
         if self._last is not None:
             self.update(*self._last)
         if len(target) > 1:
@@ -106,7 +106,7 @@ class FeatureGeometry(BaseMetric):
         rank, world_size = get_dist_info()
         if self._last is not None and (self._images - 1) * world_size + rank < size:
             self.update(*self._last)
-        # A process without an image has to take part in the reduction as well.
+        # A process without an image takes part in the reductions, too.
         channels = torch.tensor(0 if self.statistics is None else self.statistics.channels)
         all_reduce(channels, op='max')
         if channels == 0:
@@ -122,7 +122,7 @@ class FeatureGeometry(BaseMetric):
         statistics = results[0]
         weight = self.classifier_weight
         if weight is not None and weight.shape != statistics.mean.shape:
-            weight = None  # several rows per class, as sub-centres have them, are no class means' duals
+            weight = None  # several rows per class (sub-centres) have no counterpart in the class means
         return geometry(statistics, weight, self.anchors)
 
     def _label_map(self, sample: dict, size: Sequence[int]) -> Tensor:
@@ -142,7 +142,7 @@ class FeatureGeometry(BaseMetric):
         if not observed:
             return (
                 f"{name} saw no feature: add dict(type='FeatureTapHook') to custom_hooks of the config; if it is "
-                'there, the layer it taps takes no part in inference, and its argument `layer` has to name another'
+                'there, inference does not use the layer it taps: name another one with its argument `layer`'
             )
         shapes = ', '.join(str(tuple(feature.shape)) for feature in observed)
         return (

@@ -5,12 +5,13 @@ from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
 from ..checks import check, check_flag, check_integer
+from ..class_counts import TakesClassCounts
 from ..registry import METRICS
-from .counted_classes import CountedClasses
+from .class_groups import group_means
 
 
 @METRICS.register_module()
-class GroupAccuracy(CountedClasses, BaseMetric):
+class GroupAccuracy(TakesClassCounts, BaseMetric):
     """Accuracy of many-, medium- and few-shot classes, and balanced accuracy, in percent.
 
     Returns ``accuracy`` (share of samples classified right), ``balanced_accuracy`` (mean over the classes of the share
@@ -27,8 +28,8 @@ class GroupAccuracy(CountedClasses, BaseMetric):
         prefix: Put in front of the names of the results.
 
     Raises:
-        ValueError: Thresholds out of order, counts that are none or not those of the classes, a label without a class.
-        RuntimeError: Nobody said how often the classes are in the training data.
+        ValueError: Thresholds out of order; class counts that are missing, invalid or not one per class; a sample
+            whose label is no class, or that has several.
 
     Example::
 
@@ -50,13 +51,13 @@ class GroupAccuracy(CountedClasses, BaseMetric):
         super().__init__(collect_device=collect_device, prefix=prefix)
         check_integer('few', few, minimum=0)
         check_integer('many', many, minimum=0)
-        # One image apart would already put a class into both groups.
+        # With many = few - 2, a class of few - 1 images would be in both groups.
         check(many >= few - 1, 'many', many, f'at least few - 1 = {few - 1}')
         check_flag('per_class', per_class)
         self.many = many
         self.few = few
         self.per_class = per_class
-        self.init_class_counts(class_counts)
+        self.set_own_counts(class_counts)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep prediction and label of each sample.
@@ -74,24 +75,18 @@ class GroupAccuracy(CountedClasses, BaseMetric):
 
     def compute_metrics(self, results: List[Tuple[int, int]]) -> Dict[str, float]:
         """Compute the metrics of (prediction, label) pairs."""
-        counts = self.checked_class_counts()
+        counts = torch.tensor(self.checked_class_counts())
         prediction, label = torch.tensor(results).t()
         highest = int(label.max())
         check(int(label.min()) >= 0 and highest < len(counts), 'gt_label', highest, f'a class in [0, {len(counts)})')
         right = label[prediction == label].bincount(minlength=len(counts))
         recall = 100 * right.double() / label.bincount(minlength=len(counts))  # NaN for a class without a sample
         metrics = dict(accuracy=100 * right.sum().item() / len(label), balanced_accuracy=recall.nanmean().item())
-        metrics.update(self._group_means(recall, torch.tensor(counts)))
+        metrics.update(group_means(recall, counts > self.many, counts < self.few, ('many', 'medium', 'few')))
         if self.per_class:
             names = (self.dataset_meta or {}).get('classes', range(len(counts)))
             metrics.update({f'accuracy/{name}': value.item() for name, value in zip(names, recall)})
         return metrics
-
-    def _group_means(self, recall: Tensor, counts: Tensor) -> Dict[str, float]:
-        is_many, is_few = counts > self.many, counts < self.few
-        groups = dict(many=is_many, medium=~is_many & ~is_few, few=is_few)
-        members = {name: recall[group & ~recall.isnan()] for name, group in groups.items()}
-        return {name: recalls.mean().item() for name, recalls in members.items() if len(recalls)}
 
 
 def single_label(sample: dict) -> Tensor:

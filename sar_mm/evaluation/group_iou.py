@@ -1,15 +1,16 @@
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, Optional, Sequence
 
-import numpy as np
+import torch
 
 from ..checks import check, check_probability
+from ..class_counts import TakesClassCounts
 from ..registry import METRICS
+from .class_groups import group_means
 from .class_iou import ClassIoUMetric
-from .counted_classes import CountedClasses
 
 
 @METRICS.register_module()
-class GroupIoUMetric(CountedClasses, ClassIoUMetric):
+class GroupIoUMetric(TakesClassCounts, ClassIoUMetric):
     """ClassIoUMetric that also returns the mean IoU of common, medium and rare classes, in percent.
 
     The groups go by the classes' shares of the labelled training pixels: ``mIoU/common``, ``mIoU/medium`` and
@@ -22,8 +23,7 @@ class GroupIoUMetric(CountedClasses, ClassIoUMetric):
         **kwargs: Those of IoUMetric.
 
     Raises:
-        ValueError: Shares out of their range or order, counts that are none or not those of the classes.
-        RuntimeError: Nobody said how often the classes are in the training data.
+        ValueError: Shares out of their range or order; class counts that are missing, invalid or not one per class.
 
     Example::
 
@@ -40,18 +40,14 @@ class GroupIoUMetric(CountedClasses, ClassIoUMetric):
         check(rare <= common, 'rare', rare, f'at most common = {common}')
         self.common = common
         self.rare = rare
-        self.init_class_counts(class_counts)
+        self.set_own_counts(class_counts)
 
     def compute_metrics(self, results: list) -> Dict[str, float]:
         metrics = super().compute_metrics(results)
         if not self.format_only:
-            iou = np.array([metrics[f'IoU/{name}'] for name in self.dataset_meta['classes']])
-            metrics.update(self._group_means(iou, self.checked_class_counts()))
+            iou = torch.tensor([metrics[f'IoU/{name}'] for name in self.dataset_meta['classes']], dtype=torch.float64)
+            counts = torch.tensor(self.checked_class_counts(), dtype=torch.float64)
+            share = counts / counts.sum()
+            names = ('mIoU/common', 'mIoU/medium', 'mIoU/rare')
+            metrics.update(group_means(iou, share >= self.common, share < self.rare, names))
         return metrics
-
-    def _group_means(self, iou: np.ndarray, counts: List[int]) -> Dict[str, float]:
-        share = np.array(counts) / sum(counts)
-        is_common, is_rare = share >= self.common, share < self.rare
-        groups = dict(common=is_common, medium=~is_common & ~is_rare, rare=is_rare)
-        members = {name: iou[group & ~np.isnan(iou)] for name, group in groups.items()}
-        return {f'mIoU/{name}': values.mean().item() for name, values in members.items() if len(values)}

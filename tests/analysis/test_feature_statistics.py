@@ -175,48 +175,10 @@ def test_feature_statistics__sums_are_in_float64(dtype):
     assert statistics.scatter[0] < 1e-16
 
 
-def test_feature_statistics__merge_of_parts_equals_the_whole():
-    feature, target = make(offset=100.0)
-    whole = gather(feature, target)
-    merged = FeatureStatistics(K, C)
-    for part in (slice(0, 10), slice(10, 150), slice(150, 150), slice(150, 300)):
-        merged.merge(gather(feature[part], target[part]))
-    for name in ('count', 'mean', 'scatter', 'norm_sum'):
-        assert torch.allclose(getattr(merged, name), getattr(whole, name), rtol=1e-10), name
-
-
 def test_feature_statistics__reduce_of_one_process_changes_nothing():
     whole = gather(*make())
     for name in ('count', 'mean', 'scatter', 'norm_sum'):
         assert torch.equal(getattr(whole.reduce(), name), getattr(whole, name)), name
-
-
-REDUCE = """
-import torch
-from sar_mm.analysis import FeatureStatistics
-torch.distributed.init_process_group('gloo', init_method='file://{store}', rank={rank}, world_size=2)
-data = torch.load('{data}')
-feature, target = (part[:100] if {rank} == 0 else part[100:] for part in (data['feature'], data['target']))
-statistics = FeatureStatistics(5, 7)
-statistics.update(feature, target)
-total = statistics.reduce()
-torch.save({{name: getattr(total, name) for name in ('count', 'mean', 'scatter', 'norm_sum')}}, '{out}{rank}.pt')
-torch.distributed.barrier()
-torch.distributed.destroy_process_group()
-"""
-
-
-def test_feature_statistics__two_processes_equal_one(tmp_path, run_python):
-    feature, target = make(offset=1e4)
-    target[:100] = target[:100].clamp(max=3)  # one class is in one process only
-    torch.save(dict(feature=feature, target=target), tmp_path / 'data.pt')
-    paths = dict(store=tmp_path / 'store', data=tmp_path / 'data.pt', out=tmp_path / 'out')
-    run_python(*(REDUCE.format(rank=rank, **paths) for rank in range(2)))
-    whole = gather(feature, target)
-    first, second = (torch.load(tmp_path / f'out{rank}.pt') for rank in range(2))
-    for name, value in first.items():
-        assert torch.equal(value, second[name]), name
-        assert torch.allclose(value, getattr(whole, name), rtol=1e-9), name
 
 
 @pytest.mark.parametrize(
@@ -236,5 +198,3 @@ def test_feature_statistics__wrong_shapes(feature, target, message):
 def test_feature_statistics__wrong_arguments():
     with pytest.raises(ValueError, match='`num_classes` to be an integer of at least 1, but got 0'):
         FeatureStatistics(0, C)
-    with pytest.raises(ValueError, match='`other`'):
-        FeatureStatistics(K, C).merge(FeatureStatistics(K, C + 1))

@@ -3,25 +3,13 @@ import pickle
 
 import numpy as np
 import pytest
-from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
+from in_memory import Images, LabelMaps, images, long_tailed, repeated
+from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
 
-from sar_mm.datasets import LongTailedDataset, class_counts, effective_number_weights, read_class_counts
+from sar_mm.datasets import LongTailedDataset, class_counts, read_class_counts
 from sar_mm.registry import DATASETS
 
-
-@DATASETS.register_module(force=True)
-class CountedImages(BaseDataset):
-    """A data set in memory."""
-
-    def __init__(self, labels, metainfo=None, **kwargs):
-        self.labels = labels
-        super().__init__(metainfo=metainfo or dict(classes=('a', 'b', 'c')), serialize_data=False, **kwargs)
-
-    def load_data_list(self):
-        return [dict(gt_label=label) for label in self.labels]
-
-    def get_cat_ids(self, idx):
-        return [int(self.get_data_info(idx)['gt_label'])]
+LABELS = [0, 0, 1, 0, 0, 2, 0, 0]
 
 
 class OnlyLabels:
@@ -34,24 +22,16 @@ class OnlyLabels:
         return np.array([2, 2, 0, 2])
 
 
-class SegmentationImages(BaseDataset):
-    METAINFO = dict(classes=('road', 'sky'))
-
-    def load_data_list(self):
-        return [dict(seg_map_path='a.png')]
-
-
-LABELS = [0, 0, 1, 0, 0, 2, 0, 0]
-
-
 @pytest.mark.parametrize('lazy_init', [False, True])
 def test_class_counts__of_a_data_set(lazy_init):
-    assert class_counts(CountedImages(LABELS, lazy_init=lazy_init)) == [6, 1, 1]
+    assert class_counts(Images(LABELS, lazy_init=lazy_init)) == [6, 1, 1]
 
 
 def test_class_counts__every_class_has_an_entry():
-    assert class_counts(CountedImages([1, 1])) == [0, 2, 0]
-    assert class_counts(CountedImages([1, 1], metainfo=dict(dataset_type='no names'))) == [0, 2]
+    assert class_counts(Images([1, 1])) == [0, 2, 0]
+    data = Images([1, 1])
+    data._metainfo = {}
+    assert class_counts(data) == [0, 2]
 
 
 def test_class_counts__of_labels_alone():
@@ -60,16 +40,12 @@ def test_class_counts__of_labels_alone():
 
 
 def test_class_counts__an_image_counts_for_each_of_its_labels():
-    class Tagged(CountedImages):
-        def get_cat_ids(self, idx):
-            return self.get_data_info(idx)['gt_label']
-
-    assert class_counts(Tagged([[0, 2], [], [2]])) == [1, 0, 2]
+    assert class_counts(Images([[0, 2], [], [2]])) == [1, 0, 2]
 
 
 def test_class_counts__of_wrappers():
-    data = CountedImages(LABELS)
-    other = CountedImages([1, 2, 2])
+    data = Images(LABELS)
+    other = Images([1, 2, 2])
     assert class_counts(RepeatDataset(data, times=3)) == [6, 1, 1]  # a longer epoch, the same frequencies
     assert class_counts(ConcatDataset([data, other])) == [6, 2, 3]
     # Repeat factors: class frequency 1/8, sqrt(0.5 / 0.125) = 2.
@@ -80,45 +56,35 @@ def test_class_counts__of_wrappers():
     assert class_counts(ConcatDataset([thrice, data])) == [6, 4, 7]
 
 
-def test_class_counts__wrappers_do_not_hand_on_the_counts_of_a_long_tailed_view():
-    view = dict(type='LongTailedDataset', dataset=CountedImages([0, 1, 2] * 4), imbalance_factor=4)
+def test_class_counts__wrappers_do_not_use_the_counts_of_a_long_tailed_view():
+    view = long_tailed(images(labels=[0, 1, 2] * 4))
     assert class_counts(DATASETS.build(view)) == [4, 2, 1]
-    repeated = RepeatDataset(dict(view, type='sar_mm.LongTailedDataset'), times=2)
-    assert repeated.metainfo['class_counts'] == (4, 2, 1)
-    assert class_counts(repeated) == [4, 2, 1]
-    assert class_counts(ConcatDataset([dict(view, type='sar_mm.LongTailedDataset')] * 2)) == [8, 4, 2]
+    data = DATASETS.build(repeated(view))
+    assert data.metainfo['class_counts'] == (4, 2, 1) and class_counts(data) == [4, 2, 1]
+    assert class_counts(ConcatDataset([view] * 2)) == [8, 4, 2]
+    view = LongTailedDataset(Images([0, 1, 2] * 8), imbalance_factor=4)
+    assert class_counts(LongTailedDataset(view, imbalance_factor=1)) == [2, 2, 2]
 
 
-def test_class_counts__believes_the_metainfo():
+def test_class_counts__uses_the_metainfo():
     counted = dict(classes=('a', 'b'), class_counts=(2, 1))
-    assert class_counts(CountedImages([1, 1, 1], metainfo=counted)) == [2, 1]
-    # Of a part or a repetition, they are somebody else's.
-    assert class_counts(CountedImages([1, 1], metainfo=counted)) == [0, 2]
+    assert class_counts(Images([1, 1, 1], metainfo=counted)) == [2, 1]
+    # Of a part or a repetition, they are those of another data set.
+    assert class_counts(Images([1, 1], metainfo=counted)) == [0, 2]
     with pytest.raises(ValueError, match=r"metainfo\['class_counts'\]` to be of length 2"):
-        class_counts(CountedImages([0] * 4, metainfo=dict(counted, class_counts=(2, 1, 1))))
-
-
-def test_class_counts__of_mmpretrain_with_folds(tmp_path):
-    datasets = pytest.importorskip('mmpretrain.datasets')
-    (tmp_path / 'list.txt').write_text(''.join(f'{i}.png {label}\n' for i, label in enumerate(LABELS)))
-    options = dict(data_root=str(tmp_path), ann_file='list.txt', classes=['a', 'b', 'c', 'd'])
-    assert class_counts(datasets.CustomDataset(**options)) == [6, 1, 1, 0]
-    folds = dict(
-        type='mmpretrain.KFoldDataset', fold=0, num_splits=4, dataset=dict(type='mmpretrain.CustomDataset', **options)
-    )
-    assert class_counts(DATASETS.build(folds)) == [4, 1, 1, 0]  # without the first two
+        class_counts(Images([0] * 4, metainfo=dict(counted, class_counts=(2, 1, 1))))
 
 
 def test_class_counts__of_a_segmentation_data_set():
-    for data in (SegmentationImages(), RepeatDataset(SegmentationImages(), 2)):
+    for data in (LabelMaps(), RepeatDataset(LabelMaps(), 2)):
         with pytest.raises(ValueError, match=r'no labels of images to count.*tools/dataset_converters/class_counts.py'):
             class_counts(data)
 
 
 @pytest.mark.parametrize('labels', [[0, 3], [-1, 0]])
 def test_class_counts__labels_out_of_range(labels):
-    with pytest.raises(ValueError, match=r'labels of CountedImages` to be in \[0, 3\)'):
-        class_counts(CountedImages(labels))
+    with pytest.raises(ValueError, match=r'labels of Images` to be in \[0, 3\)'):
+        class_counts(Images(labels))
 
 
 def test_read_class_counts__both_kinds(tmp_path):
@@ -156,35 +122,3 @@ def test_read_class_counts__bad_arguments(tmp_path):
         read_class_counts(str(tmp_path / 'absent.json'))
     with pytest.raises(ValueError, match='Expected argument `kind`'):
         read_class_counts(str(tmp_path / 'absent.json'), kind='boxes')
-
-
-def test_effective_number_weights__by_hand():
-    # 1 / 1, 1 / 1.5, 1 / 1.75 = 84, 56, 48 of 84
-    weights = effective_number_weights([1, 2, 3], beta=0.5)
-    assert weights == pytest.approx([3 * 84 / 188, 3 * 56 / 188, 3 * 48 / 188])
-    assert all(type(weight) is float for weight in weights)
-
-
-@pytest.mark.parametrize('beta', [0.0, 0.9, 0.999, 0.9999])
-def test_effective_number_weights__formula(beta):
-    counts = [5000, 2997, 645, 50, 1]
-    raw = [(1 - beta) / (1 - beta**n) for n in counts]
-    assert effective_number_weights(counts, beta) == pytest.approx([5 * w / sum(raw) for w in raw])
-    assert sum(effective_number_weights(counts, beta)) == pytest.approx(5)
-
-
-def test_effective_number_weights__limits():
-    assert effective_number_weights([100, 10, 1], 0) == pytest.approx([1, 1, 1])
-    inverse = effective_number_weights([100, 10, 1], 1 - 1e-9)
-    assert inverse == pytest.approx([3 * w / 1.11 for w in (0.01, 0.1, 1)], rel=1e-6)
-
-
-@pytest.mark.parametrize('beta', [1, -0.1, 1.5])
-def test_effective_number_weights__bad_beta(beta):
-    with pytest.raises(ValueError, match='Expected argument `beta`'):
-        effective_number_weights([1, 2], beta)
-
-
-def test_class_counts__view_of_a_view():
-    view = LongTailedDataset(CountedImages([0, 1, 2] * 8), imbalance_factor=4)
-    assert class_counts(LongTailedDataset(view, imbalance_factor=1)) == [2, 2, 2]

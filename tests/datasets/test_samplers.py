@@ -3,6 +3,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from in_memory import shuffled
 from torch.utils.data import DataLoader
 
 from sar_mm.datasets import ClassPowerSampler, LabelledUnlabelledSampler
@@ -13,7 +14,7 @@ SIZES = [300, 60, 0, 12]
 
 class Images:
     def __init__(self, sizes=SIZES):
-        self.labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes)).tolist()
+        self.labels = shuffled(sizes)
 
     def __len__(self):
         return len(self.labels)
@@ -26,11 +27,11 @@ class Images:
 def ranks(monkeypatch):
     """Samplers of all processes of a group."""
 
-    def make(world_size, data, **options):
+    def make(world_size, kind, *args, **options):
         samplers = []
         for rank in range(world_size):
             monkeypatch.setattr('sar_mm.datasets.samplers.get_dist_info', lambda: (rank, world_size))  # noqa: B023
-            samplers.append(ClassPowerSampler(data, **options))
+            samplers.append(kind(*args, **options))
         return samplers
 
     return make
@@ -84,13 +85,14 @@ def test_class_power_sampler__seed_and_epoch_decide():
 @pytest.mark.parametrize(('world_size', 'sizes'), [(2, [30, 6]), (2, [30, 7]), (3, [30, 7]), (5, [2, 1])])
 def test_class_power_sampler__processes_share_one_draw(ranks, world_size, sizes):
     data = Images(sizes)
-    whole = list(ranks(1, data, seed=5, power=0.5)[0])
-    parts = [list(sampler) for sampler in ranks(world_size, data, seed=5, power=0.5)]
+    whole = list(ranks(1, ClassPowerSampler, data, seed=5, power=0.5)[0])
+    samplers = ranks(world_size, ClassPowerSampler, data, seed=5, power=0.5)
+    parts = [list(sampler) for sampler in samplers]
     assert len({len(part) for part in parts}) == 1
     woven = [index for step in zip(*parts) for index in step]
     assert woven[: len(whole)] == whole
     assert woven[len(whole) :] == whole[: len(woven) - len(whole)]
-    assert all(len(part) == len(sampler) for part, sampler in zip(parts, ranks(world_size, data, seed=5)))
+    assert all(len(part) == len(sampler) for part, sampler in zip(parts, samplers))
 
 
 def test_class_power_sampler__power_may_change_between_epochs():
@@ -139,20 +141,6 @@ class Mixed:
         return index
 
 
-@pytest.fixture
-def mixers(monkeypatch):
-    """Mixing samplers of all processes of a group."""
-
-    def make(world_size, data, labelled, unlabelled, **options):
-        samplers = []
-        for rank in range(world_size):
-            monkeypatch.setattr('sar_mm.datasets.samplers.get_dist_info', lambda: (rank, world_size))  # noqa: B023
-            samplers.append(LabelledUnlabelledSampler(data, labelled, unlabelled, **options))
-        return samplers
-
-    return make
-
-
 def batches(sampler, number):
     """The next batches, each split into labelled and unlabelled images, the latter counted from 0."""
     labelled, size = sampler.labelled, sampler.labelled + sampler.unlabelled
@@ -167,8 +155,8 @@ def batches(sampler, number):
 @pytest.mark.parametrize(
     ('world_size', 'sizes', 'ratio'), [(1, (5, 24), (2, 3)), (2, (7, 24), (1, 3)), (3, (2, 19), (4, 2))]
 )
-def test_labelled_unlabelled__processes_weave_permutations_in_the_set_ratio(mixers, world_size, sizes, ratio, shuffle):
-    samplers = mixers(world_size, Mixed(*sizes), *ratio, seed=2, shuffle=shuffle)
+def test_labelled_unlabelled__processes_weave_permutations_in_the_set_ratio(ranks, world_size, sizes, ratio, shuffle):
+    samplers = ranks(world_size, LabelledUnlabelledSampler, Mixed(*sizes), *ratio, seed=2, shuffle=shuffle)
     parts = [batches(sampler, 60) for sampler in samplers]  # checks the ratio
     for kind, size in enumerate(sizes):
         streams = [[index for batch in part[kind] for index in batch] for part in parts]
@@ -178,15 +166,17 @@ def test_labelled_unlabelled__processes_weave_permutations_in_the_set_ratio(mixe
         assert (passes[0] == passes[1]) != shuffle
 
 
-def test_labelled_unlabelled__processes_see_disjoint_images(mixers):
-    first, second = (batches(sampler, 6) for sampler in mixers(2, Mixed(12, 36), 1, 3, seed=0))
+def test_labelled_unlabelled__processes_see_disjoint_images(ranks):
+    first, second = (
+        batches(sampler, 6) for sampler in ranks(2, LabelledUnlabelledSampler, Mixed(12, 36), 1, 3, seed=0)
+    )
     for kind, size in ((0, 12), (1, 36)):
         seen = [{index for batch in part[kind] for index in batch} for part in (first, second)]
         assert not seen[0] & seen[1] and seen[0] | seen[1] == set(range(size))
 
 
-def test_labelled_unlabelled__fewer_images_than_processes(mixers):
-    parts = [batches(sampler, 8)[0] for sampler in mixers(5, Mixed(2, 10), 1, 1, seed=0)]
+def test_labelled_unlabelled__fewer_images_than_processes(ranks):
+    parts = [batches(each, 8)[0] for each in ranks(5, LabelledUnlabelledSampler, Mixed(2, 10), 1, 1, seed=0)]
     woven = [index for step in zip(*parts) for (index,) in step]
     assert all(sorted(woven[first : first + 2]) == [0, 1] for first in range(0, 40, 2))
 
@@ -201,18 +191,14 @@ def test_labelled_unlabelled__seed_decides_and_the_global_state_is_left_alone():
 
 
 @pytest.mark.parametrize('shuffle', [False, True])
-@pytest.mark.parametrize('world_size', [1, 2, 3])
-@pytest.mark.parametrize('skipped', [0, 1, 2, 3, 5, 7, 40, 333])
-def test_labelled_unlabelled__skipping_is_advancing(mixers, world_size, skipped, shuffle):
-    data = Mixed(4, 23)
-    options = dict(seed=1, shuffle=shuffle)
-    for advanced, skipping in zip(mixers(world_size, data, 2, 3, **options), mixers(world_size, data, 2, 3, **options)):
-        stream = iter(advanced)
-        for _ in range(skipped):
-            next(stream)
+@pytest.mark.parametrize(('world_size', 'skipped'), [(1, 0), (2, 1), (3, 2), (1, 3), (2, 5), (3, 7), (1, 40), (2, 333)])
+def test_labelled_unlabelled__skipping_is_advancing(ranks, world_size, skipped, shuffle):
+    options = (world_size, LabelledUnlabelledSampler, Mixed(4, 23), 2, 3, shuffle, 1)
+    for advanced, skipping in zip(ranks(*options), ranks(*options)):
+        expected = list(islice(iter(advanced), skipped + 100))[skipped:]
         list(islice(iter(skipping), 11))  # skip() counts from the start
         skipping.skip(skipped)
-        assert list(islice(stream, 100)) == list(islice(iter(skipping), 100))
+        assert list(islice(iter(skipping), 100)) == expected
 
 
 def test_labelled_unlabelled__resumes_in_a_dataloader():
@@ -239,8 +225,9 @@ def test_labelled_unlabelled__builds_from_a_config():
     assert (sampler.labelled, sampler.unlabelled, len(sampler)) == (1, 7, 34)
 
 
-@pytest.mark.parametrize('number', [0, -1, 1.5, True])
-@pytest.mark.parametrize('name', ['labelled', 'unlabelled'])
+@pytest.mark.parametrize(
+    ('name', 'number'), [('labelled', 0), ('unlabelled', -1), ('labelled', 1.5), ('unlabelled', True)]
+)
 def test_labelled_unlabelled__bad_numbers(name, number):
     with pytest.raises(ValueError, match=f'Expected argument `{name}` to be an integer of at least 1'):
         LabelledUnlabelledSampler(Mixed(4, 30), **{'labelled': 1, 'unlabelled': 1, name: number})

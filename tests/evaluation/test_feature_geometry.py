@@ -1,5 +1,3 @@
-import json
-
 import pytest
 import torch
 
@@ -90,36 +88,6 @@ def test_feature_geometry__weight_with_several_rows_per_class_is_left_out():
     metric.set_reference(torch.randn(2 * K, C), None)
     feed(metric, *draw())
     assert 'geometry/nc3_self_duality' not in metric.evaluate(25)
-
-
-TWO_PROCESSES = """
-import json, torch
-torch.distributed.init_process_group('gloo', init_method='file://{store}', rank={rank}, world_size=2)
-from sar_mm.evaluation import FeatureGeometry
-data = torch.load('{data}')
-# As mmengine's DefaultSampler deals an odd number of images out: filled up with the first one.
-index = torch.tensor([*range(len(data['label'])), 0])[{rank}::2]
-metric = FeatureGeometry()
-metric.dataset_meta = dict(classes=tuple('abcd'))
-metric.set_reference(data['weight'], None)
-for part in index.split({batch}):
-    metric.observe(data['feature'][part])
-    metric.process(None, [dict(gt_label=y[None]) for y in data['label'][part]])
-print(json.dumps(metric.evaluate(len(data['label']))))
-torch.distributed.barrier()
-torch.distributed.destroy_process_group()
-"""
-
-
-@pytest.mark.parametrize('batch', [1, 4])
-def test_feature_geometry__two_processes_equal_one(tmp_path, run_python, batch):
-    feature, label = draw(count=25)
-    weight = torch.randn(K, C, generator=torch.Generator().manual_seed(1))
-    torch.save(dict(feature=feature, label=label, weight=weight), tmp_path / 'data.pt')
-    paths = dict(store=tmp_path / 'store', data=tmp_path / 'data.pt', batch=batch)
-    outputs = run_python(*(TWO_PROCESSES.format(rank=rank, **paths) for rank in range(2)))
-    for output in outputs:
-        assert json.loads(output[-1]) == pytest.approx(prefixed(direct(feature, label, weight)), rel=1e-12)
 
 
 def test_feature_geometry__no_feature():

@@ -1,4 +1,3 @@
-import json
 import math
 
 import pytest
@@ -55,42 +54,8 @@ def test_group_iou_metric__settable_shares_and_counts_of_the_hook():
     assert groups == pytest.approx(expected)
 
 
-TWO_PROCESSES = """
-import json, torch, mmseg.models
-torch.distributed.init_process_group('gloo', init_method='file://{folder}/store', rank={rank}, world_size=2)
-from sar_mm.evaluation.group_iou import GroupIoUMetric
-metric = GroupIoUMetric(class_counts=[6, 3, 1, 0], common=0.5, rare=0.2)
-metric.dataset_meta = dict(classes={classes})
-for label, prediction in {samples}[{rank}::2]:
-    sample = dict(gt_sem_seg=dict(data=torch.tensor([label])), pred_sem_seg=dict(data=torch.tensor([prediction])))
-    metric.process({{}}, [sample])
-print(json.dumps({{name: float(value) for name, value in metric.evaluate(3).items() if value == value}}))
-torch.distributed.barrier()
-torch.distributed.destroy_process_group()
-"""
-
-
-def test_group_iou_metric__two_processes_equal_one(tmp_path, run_python):
-    # The fourth is the first again, as samplers fill up; mmengine leaves the surplus out.
-    samples = [(LABEL, PREDICTION), (PREDICTION, LABEL), (LABEL, LABEL), (LABEL, PREDICTION)]
-    metric = build(class_counts=[6, 3, 1, 0], common=0.5, rare=0.2)
-    for label, prediction in samples[:3]:
-        sample = dict(gt_sem_seg=dict(data=torch.tensor([label])), pred_sem_seg=dict(data=torch.tensor([prediction])))
-        metric.process({}, [sample])
-    expected = {name: value for name, value in metric.evaluate(3).items() if not math.isnan(value)}
-    options = dict(folder=tmp_path, classes=CLASSES, samples=samples)
-    for output in run_python(*(TWO_PROCESSES.format(rank=rank, **options) for rank in range(2))):
-        assert json.loads(output[-1]) == pytest.approx(expected)
-
-
-def test_group_iou_metric__given_counts_stay():
-    metric = build(class_counts=[1, 1, 1, 1])
-    metric.set_class_counts([1000, 1, 1, 1])
-    assert metric.class_counts == [1, 1, 1, 1]
-
-
 def test_group_iou_metric__without_counts():
-    with pytest.raises(RuntimeError, match='ClassCountsHook'):
+    with pytest.raises(ValueError, match='ClassCountsHook'):
         evaluate(build())
 
 
@@ -99,7 +64,6 @@ def test_group_iou_metric__without_counts():
     [
         (dict(common=2), r'`common` to be a number in \[0, 1\], but got 2'),
         (dict(common=0.1, rare=0.2), '`rare` to be at most common = 0.1, but got 0.2'),
-        (dict(class_counts=[-1]), '`class_counts`'),
         (dict(class_counts=[0.9, 0.1]), '`class_counts` to be .*multiply shares'),
     ],
 )
@@ -109,5 +73,5 @@ def test_group_iou_metric__wrong_arguments(options, message):
 
 
 def test_group_iou_metric__counts_of_other_classes():
-    with pytest.raises(ValueError, match='one count for each of the 4 classes of the data set'):
+    with pytest.raises(ValueError, match='one count for each of the 4 classes, but got'):
         evaluate(build(class_counts=[1, 2]))

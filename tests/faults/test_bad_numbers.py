@@ -280,7 +280,7 @@ def test_counts__that_are_none_are_named(counts, record_property):
 @pytest.mark.parametrize('counts', [None, [3, 4]])
 def test_counts__that_are_missing_or_of_other_classes_are_named(counts, record_property):
     loss = MODELS.build(dict(type='LogitAdjustedLoss', class_counts=counts))
-    with pytest.raises(ValueError, match='no class counts: add|counts of 2 classes, but the head gives 3') as error:
+    with pytest.raises(ValueError, match='no class counts: add|one count for each of the 3 classes, but got') as error:
         loss(torch.zeros(2, 3), torch.tensor([0, 1]))
     record_property('fault', f'LogitAdjustedLoss with counts {counts} on a head of 3 classes')
     record_property('outcome', first_sentence(error.value))

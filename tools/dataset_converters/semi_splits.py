@@ -94,7 +94,7 @@ class Images:
             raise UsageError('the config is one of semi-supervised training: give one of training on all images')
         self.dataset = dataset
         self.has_label_maps = has_label_maps
-        self.root = underlying(dataset)[0]
+        self.root = underlying(dataset)
         self.suffix = getattr(self.root, 'img_suffix', '')
         paths = [dataset.get_data_info(index).get('img_path') for index in range(len(dataset))]
         # Absolute, so that a list may name folders above those of the data set.

@@ -17,7 +17,7 @@ def training_class_counts(runner: Runner, file: Optional[str], kind: str) -> Lis
 
 
 def _training_data(runner: Runner) -> Any:
-    # Where the run is no training, runner.train_loop would build the loop with all its workers.
+    # In a test or validation, runner.train_loop would build the loop with all its workers.
     if isinstance(runner._train_loop, BaseLoop):
         return runner._train_loop.dataloader.dataset
     dataloader = runner._train_dataloader
@@ -33,15 +33,15 @@ def _training_data(runner: Runner) -> Any:
 
 @HOOKS.register_module()
 class ClassCountsHook(Hook):
-    """Tells losses and metrics how often each class occurs in the training data, in training and in tests.
+    """Tells losses and metrics how often each class is in the training data, in training and in tests.
 
-    Before the run, every module of the model and every metric of the evaluators at work that has a method
-    ``set_class_counts(counts)`` gets the list of K integers, by class index. It is for them to refuse a list of the
-    wrong length. Nothing is loaded where nobody asks.
+    Before the run, every module of the model and every metric of the evaluators in use that has a method
+    ``set_class_counts(counts)``, as :class:`TakesClassCounts`, gets the list of K integers, by class index. Without
+    any, no data are loaded.
 
     Modules get the counts of the images as training sees them: one that a ClassBalancedDataset repeats counts as often
     as it is repeated, since a loss corrects for the frequencies of its targets. Metrics get those of distinct images: a
-    rare class that is oversampled stays a rare one. A RepeatDataset around all changes neither.
+    rare class that is oversampled is still rare. A RepeatDataset around all changes neither.
 
     Args:
         file: The counts, as ``tools/dataset_converters/class_counts.py`` writes them. None counts the labels of the
@@ -50,7 +50,7 @@ class ClassCountsHook(Hook):
         kind: Which counts of the file: ``'pixels'`` or ``'images'``.
 
     Raises:
-        ValueError: There are no counts to be had.
+        ValueError: There are no counts, or a loss has a head of another number of classes.
 
     Example::
 
@@ -69,7 +69,7 @@ class ClassCountsHook(Hook):
         modules = [module for module in runner.model.modules() if hasattr(module, 'set_class_counts')]
         metrics = []
         for loop in (runner._val_loop, runner._test_loop):
-            if isinstance(loop, BaseLoop) and hasattr(loop, 'evaluator'):
+            if isinstance(loop, BaseLoop) and hasattr(loop, 'evaluator'):  # else it is a config
                 metrics += [metric for metric in loop.evaluator.metrics if hasattr(metric, 'set_class_counts')]
         if not modules and not metrics:
             runner.logger.warning('ClassCountsHook: no module of the model and no metric asks for class counts')
@@ -79,10 +79,10 @@ class ClassCountsHook(Hook):
             counts, distinct = class_counts(data), distinct_class_counts(data) if metrics else []
         else:
             counts = distinct = read_class_counts(self.file, self.kind)
-        for taker in modules:
-            taker.set_class_counts(list(counts))
-        for taker in metrics:
-            taker.set_class_counts(list(distinct))
+        for module in modules:
+            module.set_class_counts(list(counts))
+        for metric in metrics:
+            metric.set_class_counts(list(distinct))
         for head in runner.model.modules():
             classes = getattr(head, 'num_classes', len(counts))
             if classes != len(counts) and any(hasattr(child, 'set_class_counts') for child in head.children()):

@@ -2,13 +2,15 @@
 
 from typing import List, Optional
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
 from ...checks import check, check_beta, check_choice, check_flag, check_integer
-from ...datasets.class_counts import KINDS, effective_number_weights
+from ...datasets.class_counts import KINDS
 from ...datasets.samplers import check_power
+from ...ops import effective_number_weights
 from ...registry import HOOKS
 from .class_counts import training_class_counts
 
@@ -71,7 +73,7 @@ class DeferredReweightingHook(Hook):
             _check_epochs(runner, type(self).__name__, 'use by_epoch=False')
         counts = training_class_counts(runner, self.file, self.kind)
         self._losses = _weighted_modules(runner.model, len(counts))
-        weights = effective_number_weights(counts, self.beta)
+        weights = effective_number_weights(torch.tensor(counts, dtype=torch.float64), self.beta).tolist()
         mean = sum(count * weight for count, weight in zip(counts, weights)) / sum(counts)
         self._weights = [weight / mean for weight in weights]
 

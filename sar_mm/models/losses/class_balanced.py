@@ -1,5 +1,6 @@
 from typing import Optional, Sequence
 
+import torch
 from torch import Tensor
 
 from ...checks import check_beta
@@ -26,14 +27,15 @@ class ClassBalancedLoss(ClassCountLoss):
 
     def __init__(self, beta: float = 0.9999, **kwargs) -> None:
         check_beta(beta)
-        self.beta = beta  # first: counts that are given are turned into weights at once
+        self.beta = beta  # first: the counts of the config are turned into weights at once
         super().__init__(**kwargs)
 
-    def _keep(self, class_counts: Sequence[float]) -> None:
-        super()._keep(class_counts)
-        self._effective_weight = effective_number_weights(self.class_counts, self.beta)
+    def set_class_counts(self, class_counts: Sequence[float]) -> None:
+        super().set_class_counts(class_counts)
+        counts = torch.tensor(self.class_counts, dtype=torch.float32)
+        self.effective_weight = effective_number_weights(counts, self.beta)  # no buffer: see TakesClassCounts
 
     def weights_for(self, counts: Tensor) -> Optional[Tensor]:
-        weight = self._placed('_effective_weight', counts.device)
+        weight = self.effective_weight.to(counts.device, non_blocking=True)
         given = super().weights_for(counts)
         return weight if given is None else weight * given

@@ -4,86 +4,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...checks import are_weights, check, check_choice, check_class_counts, check_weight
+from ...checks import are_weights, check, check_choice, check_weight
+from ...class_counts import TakesClassCounts
 
 REDUCTIONS = ('mean', 'sum', 'none')
 
 
-class TakesClassCounts(nn.Module):
-    """A module that knows how often each class occurs in the training data.
+class ClassCountLoss(TakesClassCounts, nn.Module):
+    """Base class of cross-entropies that use class counts: a subclass overrides ``adjust`` or ``weights_for``.
 
-    Args:
-        class_counts: Images or pixels of every class, K of them. None: :class:`ClassCountsHook` brings them.
-
-    Raises:
-        ValueError: Counts that are negative, shares, all zero or not as many as the classes, no counts at the first
-            step.
-    """
-
-    def __init__(self, class_counts: Optional[Sequence[float]] = None) -> None:
-        super().__init__()
-        # No buffer: what a hook sets after the model is built would shift the pairs of buffers that a moving average
-        # of the model is made of, and a checkpoint would not be a stock one.
-        self.class_counts: Optional[Tensor] = None
-        self.has_own_counts = False
-        self.set_own_counts(class_counts)
-
-    def set_own_counts(self, class_counts: Optional[Sequence[float]]) -> None:
-        """Take the counts given in the config, unless None."""
-        if class_counts is not None:
-            self._keep(class_counts)
-            self.has_own_counts = True
-
-    def set_class_counts(self, class_counts: Sequence[float]) -> None:
-        """Take the counts of the training data; counts given in the config stay."""
-        if not self.has_own_counts:
-            self._keep(class_counts)
-
-    def _keep(self, class_counts: Sequence[float]) -> None:
-        counts = torch.tensor(check_class_counts('class_counts', class_counts), dtype=torch.float64)
-        # A class that never occurs would have an infinite margin, weight or adjustment.
-        self.class_counts = counts.clamp(min=1).float()
-
-    def counts_for(self, score: Tensor) -> Tensor:
-        """Return the counts, (K,), on the device of logits, (N, K, ...)."""
-        name = type(self).__name__
-        if self.class_counts is None:
-            raise ValueError(
-                f"{name} has no class counts: add dict(type='ClassCountsHook') to custom_hooks, which takes them from "
-                'the training data'
-            )
-        if len(self.class_counts) != score.shape[1]:
-            raise ValueError(
-                f'{name} has counts of {len(self.class_counts)} classes, but the head gives {score.shape[1]} logits'
-            )
-        return self._placed('class_counts', score.device)
-
-    def _placed(self, name: str, device: torch.device) -> Tensor:
-        """Return a tensor of this module on a device, and keep it there: the next step need not copy it."""
-        value = getattr(self, name)
-        if value.device != device:
-            value = value.to(device)
-            setattr(self, name, value)
-        return value
-
-
-class ClassCountLoss(TakesClassCounts):
-    """Cross-entropy that knows how often each class occurs in the training data; what it does with it is up to others.
-
-    It is called as the losses of both toolboxes are, and averages over all samples or pixels, ignored ones included, as
+    It has the arguments of both toolboxes' losses, and averages over all samples or pixels, ignored ones included, as
     their cross-entropy does by default. Class weights are scaled to average 1 over the batch's targets, as in PyTorch's
     weighted mean and the published recipes: weighting changes the balance, not the step size. In that average, a target
     counts by the weight of its sample; label and logits of a sample of weight 0 change nothing.
 
     Args:
-        class_counts: Images or pixels of every class, K of them. None: :class:`ClassCountsHook` brings them.
-        class_weight: Weights of the classes, K of them; deferred re-weighting sets them. None: all alike.
+        class_counts: Images or pixels of every class, K of them. None: :class:`ClassCountsHook` sets them.
+        class_weight: Weights of the classes, K of them; an attribute that deferred re-weighting sets. None: all equal.
         loss_weight: Weight of the loss.
         loss_name: Its name in the log, with ``loss`` in it; used by mmseg.
 
     Raises:
-        ValueError: Counts that are negative, shares, all zero or not as many as the classes, no counts at the first
-            step, a negative weight.
+        ValueError: A bad argument. In the first step, no counts, or counts or weights of another number than K.
     """
 
     def __init__(
@@ -93,28 +35,16 @@ class ClassCountLoss(TakesClassCounts):
         loss_weight: float = 1.0,
         loss_name: str = 'loss_ce',
     ) -> None:
-        super().__init__(class_counts)
+        super().__init__()
+        ok = class_weight is None or are_weights(class_weight)
+        check(ok, 'class_weight', class_weight, 'None or a list of finite numbers of at least 0')
         check_weight('loss_weight', loss_weight)
         is_loss = isinstance(loss_name, str) and 'loss' in loss_name
         check(is_loss, 'loss_name', loss_name, 'a name with `loss` in it')
+        self.class_weight = class_weight
         self.loss_weight = loss_weight
         self.loss_name = loss_name
-        self._class_weight: Optional[Tensor] = None
-        self._given_weight: Optional[Sequence[float]] = None
-        self.class_weight = class_weight
-
-    @property
-    def class_weight(self) -> Optional[Tensor]:
-        """Weights of the classes, (K,), or None; a sequence of K numbers may be assigned."""
-        return self._class_weight
-
-    @class_weight.setter
-    def class_weight(self, value: Optional[Sequence[float]]) -> None:
-        if value is not self._given_weight:  # a hook assigns the same list in every step
-            ok = value is None or are_weights(value)
-            check(ok, 'class_weight', value, 'None or a list of finite numbers of at least 0')
-            self._given_weight = value
-            self._class_weight = None if value is None else torch.as_tensor(value, dtype=torch.float32)
+        self.set_own_counts(class_counts)
 
     def forward(
         self,
@@ -164,19 +94,19 @@ class ClassCountLoss(TakesClassCounts):
         return self.loss_weight * loss
 
     def adjust(self, score: Tensor, target: Tensor, counts: Tensor) -> Tensor:
-        """Return the logits that the cross-entropy is taken of."""
+        """Return the logits that the cross-entropy is taken of; ``counts`` are (K,) float32, at least 1."""
         return score
 
     def weights_for(self, counts: Tensor) -> Optional[Tensor]:
-        """Return the weights of the classes, (K,), if there are any."""
-        if self._class_weight is None:
+        """Return the weights of the classes, (K,) float32, or None if all are equal."""
+        if self.class_weight is None:
             return None
-        check(len(self._class_weight) == len(counts), 'class_weight', self._given_weight, f'{len(counts)} weights')
-        return self._placed('_class_weight', counts.device)
+        check(len(self.class_weight) == len(counts), 'class_weight', self.class_weight, f'{len(counts)} weights')
+        return torch.as_tensor(self.class_weight, dtype=torch.float32).to(counts.device, non_blocking=True)
 
 
 def _mean_weight(class_weight: Tensor, target: Tensor, weight: Optional[Tensor], ignore_index: int) -> Tensor:
-    """Return the mean class weight of the targets that count, by their samples' weights: a scalar; 1 without any."""
+    """Return the mean class weight of the targets, weighted by their samples: a scalar; 1 if nothing counts."""
     if target.is_floating_point():
         of_target, share = (target * class_weight).sum(dim=1), target.sum(dim=1)  # no matmul: autocast would round
     else:

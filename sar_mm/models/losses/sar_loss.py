@@ -4,10 +4,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...checks import check, check_choice, check_flag, check_probability, check_weight, is_number
+from ...class_counts import TakesClassCounts
 from ...ops import anchor_cross_entropy, pull_loss, separation_loss
 from ...ops.precision import at_least_float32
 from ...registry import MODELS
-from .counted import TakesClassCounts
 from .logit_adjusted import adjust_logits
 
 DISTANCES = ('euclidean', 'cosine')

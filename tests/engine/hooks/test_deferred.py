@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 import sar_mm.engine.hooks  # noqa: F401
-from sar_mm.datasets import effective_number_weights
+from sar_mm.ops import effective_number_weights
 from sar_mm.registry import DATASETS, HOOKS
 
 
@@ -102,7 +102,7 @@ def make_runner(tmp_path, monkeypatch):
 
 def scaled_weights(counts, beta):
     """Effective-number weights that average 1 over the images."""
-    weights = effective_number_weights(counts, beta)
+    weights = effective_number_weights(torch.tensor(counts, dtype=torch.float64), beta).tolist()
     total = 0.0
     for count, weight in zip(counts, weights):
         total += count * weight

@@ -3,7 +3,6 @@
 import math
 import sys
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -177,26 +176,11 @@ def test_losses__counts_from_the_data(name):
     assert torch.equal(loss(score, target), make(name, class_counts=COUNTS)(score, target))
     own = make(name, class_counts=[1] * K)
     own.set_class_counts(COUNTS)
-    assert own.class_counts.tolist() == [1] * K
+    assert own.class_counts == [1] * K
     assert loss.state_dict() == {}
     loss.set_class_counts(COUNTS + [3])
-    with pytest.raises(ValueError, match=f'{name} has counts of 5 classes, but the head gives 4 logits'):
+    with pytest.raises(ValueError, match='`class_counts` to be one count for each of the 4 classes, but got'):
         loss(score, target)
-
-
-@pytest.mark.parametrize('counts', [[], [0, 0], [-1, 3], [[1, 2]], [float('nan'), 1], [0.9, 0.1], [0, 1, 0.5]])
-@pytest.mark.parametrize('name', KINDS)
-def test_losses__wrong_counts(name, counts):
-    for refused in (lambda: make(name, class_counts=counts), lambda: make(name).set_class_counts(counts)):
-        with pytest.raises(ValueError, match='`class_counts` to be one count per class.*multiply shares'):
-            refused()
-
-
-@pytest.mark.parametrize(
-    'counts', [(500, 60, 7, 0), [500.0, 60.0, 7.0, 0.0], np.array([500, 60, 7, 0.0]), torch.tensor([500, 60, 7, 0])]
-)
-def test_losses__counts_of_any_type(counts):
-    assert LogitAdjustedLoss(class_counts=counts).class_counts.tolist() == [500, 60, 7, 1]
 
 
 def test_losses__wrong_arguments():
@@ -205,6 +189,8 @@ def test_losses__wrong_arguments():
         (dict(tau=-1), 'tau'),
         (dict(loss_weight=-1), 'loss_weight'),
         (dict(loss_name='ce'), 'name'),
+        (dict(class_counts=[0.9, 0.1]), 'class_counts'),
+        (dict(class_weight=[-1, 1]), 'class_weight'),
     ]:
         with pytest.raises(ValueError, match=match):
             LogitAdjustedLoss(**options)
