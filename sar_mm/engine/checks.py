@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import SyncBatchNorm
 
 from ..checks import UsageError, check_loss_of_one_output, did_you_mean
+from ..class_counts import ADD_COUNTS
 from .batches import check_batches
 from .class_numbers import check_preprocessor, check_topk
 from .class_order import check_class_order, check_order_of_checkpoint, check_order_of_counts
@@ -20,10 +21,6 @@ from .unlabelled import check_unlabelled
 
 # Heads whose classes are not those of the data: edges, and depth.
 _OTHER_CLASSES = ('STDCHead', 'VPDDepthHead')
-_ADD_COUNTS = (
-    "add dict(type='ClassCountsHook') to custom_hooks, which takes them from the training data or a file, or give it "
-    'class_counts=[...]'
-)
 
 
 class Head(NamedTuple):
@@ -224,7 +221,7 @@ def check_losses(heads: List[Head], hooks: List[Hook]) -> None:
     for head in heads:
         for place, loss in _losses(head):
             if hasattr(loss, 'set_class_counts') and loss.class_counts is None and not _has(hooks, 'ClassCountsHook'):
-                raise UsageError(f'{place}: {type(loss).__name__} has no class counts: {_ADD_COUNTS}')
+                raise UsageError(f'{place}: {type(loss).__name__} has no class counts: {ADD_COUNTS}')
 
 
 def check_metrics(loop: Optional[BaseLoop], hooks: List[Hook], heads: List[Head]) -> None:
@@ -249,7 +246,7 @@ def check_metrics(loop: Optional[BaseLoop], hooks: List[Hook], heads: List[Head]
             except ValueError as error:
                 raise UsageError(f'{place}: {error}') from error
         elif not _has(hooks, 'ClassCountsHook'):
-            raise UsageError(f'{place}: {name} has no class counts: {_ADD_COUNTS}')
+            raise UsageError(f'{place}: {name} has no class counts: {ADD_COUNTS}')
 
 
 def check_checkpoint_hook(hooks: List[Hook]) -> None:
