@@ -26,8 +26,9 @@ from torch.nn.parallel import DistributedDataParallel
 from .checks import check_resumed_anchors
 from .errors import UsageError, describe, is_before_training
 from .keys import check_keys
-from .runner import ResumableRunner, check_folder
+from .runner import ResumableRunner
 from .safe_checkpoints import CheckpointError, read_checkpoint
+from .saving import check_folder
 
 _STUDENT, _TEACHER = 'student.', 'teacher.module.'
 # What a model has for its training alone, by the names that mmseg and mmpretrain give to such modules.

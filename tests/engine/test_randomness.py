@@ -23,7 +23,7 @@ from torch.utils.data import (
 
 from sar_mm.datasets import ClassPowerSampler, LabelledUnlabelledSampler
 from sar_mm.engine import randomness
-from sar_mm.engine.randomness import EndlessBatches, seed_iteration, seed_samples
+from sar_mm.engine.randomness import EndlessBatches, SeededDataset, seed_iteration, seed_samples
 
 
 class Draws(Dataset):
@@ -181,9 +181,9 @@ class OpenFile(Draws):
 def test_seed_samples__a_data_set_says_itself_how_it_is_pickled():
     """Workers that are spawned, not forked, get it so."""
     loader = seed_samples(DataLoader(OpenFile(), batch_size=4), 1)
-    loading = loader._loading.dataset
+    loading = SeededDataset(loader.dataset, 1)
     copy = pickle.loads(pickle.dumps(loading))
-    draws = next(iter(loader._places))
+    draws = next(iter(loader.places))
     assert not copy.dataset.file.closed and [copy[draw] for draw in draws] == [loading[draw] for draw in draws]
 
 

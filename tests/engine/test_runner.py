@@ -12,10 +12,12 @@ from mmengine.fileio import BaseStorageBackend, register_backend
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
+from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
 from torch.utils.data import Dataset
 
-from sar_mm.engine.runner import ResumableRunner, find_whole_checkpoint
+from sar_mm.engine.resuming import find_whole_checkpoint
+from sar_mm.engine.runner import ResumableRunner
 from sar_mm.engine.safe_checkpoints import CheckpointError
 
 
@@ -60,15 +62,26 @@ def make_runner(tmp_path, monkeypatch):
     monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())  # a Runner changes the scope of all tests
 
     def make_runner(
-        name='run', until=9, by_epoch=False, resume=False, seed=5, checkpoint=None, sampler=None, **options
+        name='run',
+        until=9,
+        by_epoch=False,
+        resume=False,
+        seed=5,
+        checkpoint=None,
+        sampler=None,
+        kind=ResumableRunner,
+        workers=0,
+        **options,
     ):
-        loader = dict(dataset=Points(), batch_size=3, num_workers=0, collate_fn=dict(type='pseudo_collate'))
+        loader = dict(dataset=Points(), batch_size=3, num_workers=workers, collate_fn=dict(type='pseudo_collate'))
         train_cfg = dict(by_epoch=True, max_epochs=until) if by_epoch else dict(by_epoch=False, max_iters=until)
         # One that goes by the validations, which is for epochs only, or by the iterations.
         plateau = dict(type='ReduceOnPlateauLR', monitor='output', patience=0)
         scheduler = plateau if by_epoch else dict(type='StepLR', step_size=2)
         recorder = Recorder()
-        runner = ResumableRunner(
+        is_own = kind is ResumableRunner
+        hooks = [] if is_own else [dict(type='SeedByPlaceHook')]
+        runner = kind(
             model=Model(),
             work_dir=str(tmp_path / name),
             train_dataloader=dict(
@@ -81,10 +94,14 @@ def make_runner(tmp_path, monkeypatch):
             optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.1)),
             param_scheduler=dict(by_epoch=by_epoch, **scheduler),
             default_hooks=dict(
-                checkpoint=dict(type='CheckpointHook', by_epoch=by_epoch, **(checkpoint or dict(interval=1))),
+                checkpoint=dict(
+                    type='CheckpointHook' if is_own else 'AtomicCheckpointHook',
+                    by_epoch=by_epoch,
+                    **(checkpoint or dict(interval=1)),
+                ),
                 logger=dict(type='LoggerHook', interval=1),
             ),
-            custom_hooks=[recorder],
+            custom_hooks=[recorder, *hooks],
             randomness=dict(seed=seed),
             resume=resume,
             default_scope='mmengine',
@@ -126,6 +143,24 @@ def test_runner__a_resumed_run_ends_as_the_whole_one(make_runner, tmp_path, by_e
     resumed = make_runner('resumed', until, by_epoch, resume=True, seed=seed)
     resumed.train()
     assert resumed.seed == whole.seed
+    assert same(read(resumed, end), read(whole, end))
+
+
+@pytest.mark.parametrize('by_epoch, stop, end', [(False, 'iter_4', 'iter_9'), (True, 'epoch_3', 'epoch_5')])
+@pytest.mark.parametrize('kind', [Runner, FlexibleRunner])
+@pytest.mark.parametrize('workers', [0, 1])
+def test_hooks__make_other_runners_resume_as_well(make_runner, by_epoch, stop, end, kind, workers):
+    until = 5 if by_epoch else 9
+    runs = []
+    for each in (kind, ResumableRunner):
+        torch.manual_seed(0)  # the models start alike
+        runs.append(make_runner(each.__name__, until, by_epoch, kind=each, workers=workers))
+        runs[-1].train()
+    whole, own = runs
+    assert same(read(whole, end), read(own, end))
+    path = f'{whole.work_dir}/{stop}.pth'
+    resumed = make_runner('resumed', until, by_epoch, resume=True, load_from=path, kind=kind, workers=workers)
+    resumed.train()
     assert same(read(resumed, end), read(whole, end))
 
 
@@ -183,7 +218,7 @@ def test_runner__a_checkpoint_that_cannot_be_written_leaves_the_others(make_runn
             raise OSError(28, 'No space left on device')
         os.rename(source, target)
 
-    monkeypatch.setattr('sar_mm.engine.runner.os.replace', replace)
+    monkeypatch.setattr('sar_mm.engine.saving.os.replace', replace)
     with pytest.raises(CheckpointError, match=r'iter_2\.pth cannot be written.*No space left.*MB are free.*--resume'):
         runner.train()
     names = [name for name in os.listdir(runner.work_dir) if 'pth' in name]
@@ -195,12 +230,12 @@ def test_runner__a_checkpoint_that_cannot_be_written_leaves_the_others(make_runn
 def test_runner__no_room_for_a_checkpoint_is_told_before_training(make_runner, monkeypatch):
     runner = make_runner()
     # 21 weights and two moments of each, in float32.
-    monkeypatch.setattr('sar_mm.engine.runner.shutil.disk_usage', lambda folder: shutil._ntuple_diskusage(1, 1, 251))
+    monkeypatch.setattr('sar_mm.engine.saving.shutil.disk_usage', lambda folder: shutil._ntuple_diskusage(1, 1, 251))
     with pytest.raises(CheckpointError, match=r"work_dir='.*' has no room .* at least 0\.0 MB.*--work-dir"):
         runner.train()
     assert runner.iter == 0
-    monkeypatch.setattr('sar_mm.engine.runner.shutil.disk_usage', lambda folder: shutil._ntuple_diskusage(1, 1, 252))
-    runner._check_space()
+    monkeypatch.setattr('sar_mm.engine.saving.shutil.disk_usage', lambda folder: shutil._ntuple_diskusage(1, 1, 252))
+    runner.train()
 
 
 def test_runner__a_config_in_a_checkpoint_is_not_run(make_runner, tmp_path):

@@ -1,6 +1,16 @@
+from .atomic_checkpoint import AtomicCheckpointHook
 from .class_counts import ClassCountsHook
 from .deferred import DeferredResamplingHook, DeferredReweightingHook
 from .feature_tap import FeatureTapHook
+from .seed_by_place import SeedByPlaceHook
 from .share_buffers import ShareBuffersHook
 
-__all__ = ['ClassCountsHook', 'DeferredResamplingHook', 'DeferredReweightingHook', 'FeatureTapHook', 'ShareBuffersHook']
+__all__ = [
+    'AtomicCheckpointHook',
+    'ClassCountsHook',
+    'DeferredResamplingHook',
+    'DeferredReweightingHook',
+    'FeatureTapHook',
+    'SeedByPlaceHook',
+    'ShareBuffersHook',
+]
