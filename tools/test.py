@@ -9,6 +9,7 @@ from mmengine.evaluator import DumpResults
 from mmengine.runner import Runner
 
 import sar_mm  # noqa: F401  registers the SAR modules, so that configs need no custom_imports here
+from sar_mm.cli.loaders import set_loader_defaults
 from sar_mm.engine.checks import check_test
 from sar_mm.engine.cli import (
     UsageError,
@@ -79,6 +80,7 @@ def main() -> None:
         check_checkpoint_path(args.checkpoint)
         cfg = load_config(args)
         cfg.load_from = args.checkpoint
+        set_loader_defaults(cfg)
         if args.tta:
             augment_at_test_time(cfg, args.show_dir)
         if args.out and cfg.get('default_scope') == 'mmseg':

@@ -7,6 +7,7 @@ from mmengine.device import get_device
 from mmengine.runner import find_latest_checkpoint
 
 import sar_mm  # noqa: F401  registers the SAR modules, so that configs need no custom_imports here
+from sar_mm.cli.loaders import leave_out_validation, set_loader_defaults
 from sar_mm.engine.checks import check_run
 from sar_mm.engine.cli import (
     UsageError,
@@ -33,6 +34,7 @@ def parse_args() -> argparse.Namespace:
         help='go on from this checkpoint, or without a path from the latest one in the work folder',
     )
     parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision')
+    parser.add_argument('--no-validate', action='store_true', help='do not validate during the training')
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help="scale the learning rate by the batch size over the config's own"
     )
@@ -41,6 +43,9 @@ def parse_args() -> argparse.Namespace:
 
 
 def merge_args(cfg: Config, args: argparse.Namespace) -> None:
+    if args.no_validate:
+        leave_out_validation(cfg)
+    set_loader_defaults(cfg)
     if args.amp:
         if get_device() == 'cpu':
             raise UsageError("--amp needs an accelerator: mmengine's AmpOptimWrapper does not run on CPUs")

@@ -23,6 +23,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..toolboxes import allow_bases
 from .checks import check_resumed_anchors
 from .errors import UsageError, describe, is_before_training
 from .keys import check_keys
@@ -52,6 +53,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config and merge the common arguments into it."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    allow_bases()
     if not osp.isfile(args.config):
         raise UsageError(f'there is no config {args.config}')
     try:
