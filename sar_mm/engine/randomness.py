@@ -120,9 +120,6 @@ class SeededDataset(Dataset):
     def __init__(self, dataset: Any, seed: int) -> None:
         self.dataset, self.seed, self.rank = dataset, seed, get_rank()
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
     def __getitem__(self, placed: PlacedIndex) -> Any:
         return self.__getitems__([placed])[0]
 
@@ -143,9 +140,6 @@ class _Places:
         self.sampler, self.is_batched, self.seed = sampler, is_batched, seed
         self.next_pass = 0
         self.under_way: Optional[Iterator] = None  # a pass to continue instead of a new one
-
-    def __len__(self) -> int:
-        return len(self.sampler)
 
     def __iter__(self) -> Iterator:
         # A generator, which starts with the first index: a loader with workers makes two iterators and drops one.

@@ -16,55 +16,36 @@ from mmengine.hooks import CheckpointHook, Hook
 from .safe_checkpoints import CheckpointError
 from .saving import is_local
 
-_NAMES = ('iter_{}.pth', 'epoch_{}.pth')
-
 
 def newest_checkpoint(work_dir: str, hooks: Sequence[Hook], logger: logging.Logger) -> Optional[str]:
     """Return the newest whole checkpoint of a run, or None where there is none.
 
+    The one that mmengine's ``last_checkpoint`` names is the newest; the others go by the time of the file.
+
     Args:
         work_dir: Of the run.
         hooks: Of the run; its CheckpointHooks know where else checkpoints are, and their names.
-        logger: To say which one it is, and why.
+        logger: To say which one it is and why, and which damaged ones are skipped.
 
     Raises:
         CheckpointError: All checkpoints are damaged, or the last one of an object store is not there.
     """
     hooks = [hook for hook in hooks if isinstance(hook, CheckpointHook)]
-    named = _last_checkpoint(work_dir)
+    named, damaged = _last_checkpoint(work_dir), []
+    remedy = 'to start anew, or name a checkpoint with --resume PATH'
     for hook in hooks:
         # An object store has a checkpoint whole or not at all.
         if named and not hook.file_client_args and not is_local(named, hook.backend_args):
             if not get_file_backend(named, backend_args=hook.backend_args).isfile(named):
                 raise CheckpointError(
-                    f'{work_dir}/last_checkpoint names {named}, which is not there: remove it to start anew, '
-                    'or name a checkpoint with --resume PATH'
+                    f'{work_dir}/last_checkpoint names {named}, which is not there: remove it {remedy}'
                 )
             logger.info(f'Resume from {named}, which {work_dir}/last_checkpoint names.')
             return named
     own = osp.basename(work_dir.rstrip(osp.sep))  # as CheckpointHook calls its folder in an out_dir
     folders = [work_dir, *(osp.join(hook.out_dir, own) for hook in hooks if hook.out_dir)]
     names = [hook.filename_tmpl for hook in hooks if hook.filename_tmpl]
-    return find_whole_checkpoint(folders, logger, [*names, *_NAMES])
-
-
-def find_whole_checkpoint(
-    folders: Sequence[str], logger: logging.Logger, names: Sequence[str] = _NAMES
-) -> Optional[str]:
-    """Return the newest checkpoint in some folders that is whole, or None where there is none.
-
-    The one that mmengine's ``last_checkpoint`` names is the newest, and the rest goes by the time of the file.
-
-    Args:
-        folders: The work folder, and others where its checkpoints may be.
-        logger: To say which one it is, and which damaged ones are skipped.
-        names: Of checkpoints, with ``{}`` for the number of the iteration or epoch.
-
-    Raises:
-        CheckpointError: There are checkpoints, but all are damaged.
-    """
-    named, damaged = _last_checkpoint(folders[0]), []
-    for path in _checkpoints(folders, names, named):
+    for path in _checkpoints(folders, [*names, 'iter_{}.pth', 'epoch_{}.pth'], named):
         if _is_whole(path):
             for other in damaged:
                 logger.warning(f'{other} is damaged and passed over: training goes on from {path}.')
@@ -72,12 +53,9 @@ def find_whole_checkpoint(
             return path
         damaged.append(path)
     if damaged:
-        raise CheckpointError(
-            f'every checkpoint in {folders[0]} is damaged: {", ".join(damaged)}; remove them to start anew, or name a '
-            'checkpoint with --resume PATH'
-        )
+        raise CheckpointError(f'every checkpoint in {work_dir} is damaged: {", ".join(damaged)}; remove them {remedy}')
     if named:
-        logger.warning(f'{folders[0]}/last_checkpoint names {named}, which is not there.')
+        logger.warning(f'{work_dir}/last_checkpoint names {named}, which is not there.')
     return None
 
 

@@ -155,16 +155,12 @@ class ResumableRunner(Runner):
             super().save_checkpoint(out_dir, name, file_client_args, *args, backend_args=backend_args, **kwargs)
             if not self._has_saved and file_client_args is None and is_local(out_dir, backend_args):
                 self._has_saved = True
-                self._warn_of_unreadable(osp.join(out_dir, name))
-
-    def _warn_of_unreadable(self, path: str) -> None:
-        """Say with the first checkpoint, not after the run was killed, that it holds what is not read again."""
-        names = unreadable(path)
-        if names:
-            self.logger.warning(
-                f'This run saves {", ".join(names)} in its checkpoints, which PyTorch does not know to be '
-                'harmless: they are resumed only with TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 in the environment.'
-            )
+                names = unreadable(osp.join(out_dir, name))
+                if names:  # said now, not when the run is resumed
+                    self.logger.warning(
+                        f'This run saves {", ".join(names)} in its checkpoints, which PyTorch does not know to be '
+                        'harmless: they are resumed only with TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 in the environment.'
+                    )
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Call the hooks, and do what has to come before or after all of them."""

@@ -12,11 +12,11 @@ from mmengine.fileio import BaseStorageBackend, register_backend
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
-from mmengine.runner import FlexibleRunner, Runner
+from mmengine.runner import CheckpointLoader, FlexibleRunner, Runner
 from torch import nn
 from torch.utils.data import Dataset
 
-from sar_mm.engine.resuming import find_whole_checkpoint
+from sar_mm.engine.resuming import newest_checkpoint
 from sar_mm.engine.runner import ResumableRunner
 from sar_mm.engine.safe_checkpoints import CheckpointError
 
@@ -133,8 +133,9 @@ def start_from(runner, folder, name, whole):
     shutil.copy(f'{whole.work_dir}/{name}.pth', folder)
 
 
-@pytest.mark.parametrize('by_epoch, stop, end', [(False, 'iter_4', 'iter_9'), (True, 'epoch_3', 'epoch_5')])
-@pytest.mark.parametrize('seed', [5, None])
+@pytest.mark.parametrize(
+    'by_epoch, stop, end, seed', [(False, 'iter_4', 'iter_9', 5), (True, 'epoch_3', 'epoch_5', None)]
+)
 def test_runner__a_resumed_run_ends_as_the_whole_one(make_runner, tmp_path, by_epoch, stop, end, seed):
     until = 5 if by_epoch else 9
     whole = make_runner('whole', until, by_epoch, seed=seed)
@@ -146,9 +147,15 @@ def test_runner__a_resumed_run_ends_as_the_whole_one(make_runner, tmp_path, by_e
     assert same(read(resumed, end), read(whole, end))
 
 
-@pytest.mark.parametrize('by_epoch, stop, end', [(False, 'iter_4', 'iter_9'), (True, 'epoch_3', 'epoch_5')])
-@pytest.mark.parametrize('kind', [Runner, FlexibleRunner])
-@pytest.mark.parametrize('workers', [0, 1])
+@pytest.mark.parametrize(
+    'kind, workers, by_epoch, stop, end',
+    [
+        (Runner, 1, False, 'iter_4', 'iter_9'),
+        (Runner, 0, True, 'epoch_3', 'epoch_5'),
+        (FlexibleRunner, 0, False, 'iter_4', 'iter_9'),
+        (FlexibleRunner, 0, True, 'epoch_3', 'epoch_5'),
+    ],
+)
 def test_hooks__make_other_runners_resume_as_well(make_runner, by_epoch, stop, end, kind, workers):
     until = 5 if by_epoch else 9
     runs = []
@@ -204,14 +211,16 @@ def test_runner__auto_starts_from_load_from_where_nothing_can_be_resumed(make_ru
     assert again.choose_checkpoint() == str(tmp_path / 'second' / 'iter_1.pth')
 
 
-def test_runner__keeps_a_checkpoint_while_it_saves_the_next(make_runner):
-    runner = make_runner(checkpoint=dict(interval=1, max_keep_ckpts=1))
+@pytest.mark.parametrize('kind', [ResumableRunner, Runner])
+def test_checkpoints__one_is_kept_while_the_next_is_saved(make_runner, kind):
+    runner = make_runner(checkpoint=dict(interval=1, max_keep_ckpts=1), kind=kind)
     runner.train()
     assert sorted(name for name in os.listdir(runner.work_dir) if name.endswith('.pth')) == ['iter_8.pth', 'iter_9.pth']
 
 
-def test_runner__a_checkpoint_that_cannot_be_written_leaves_the_others(make_runner, monkeypatch):
-    runner = make_runner(until=3)
+@pytest.mark.parametrize('kind', [ResumableRunner, Runner, FlexibleRunner])
+def test_checkpoints__one_that_cannot_be_written_leaves_the_others(make_runner, monkeypatch, kind):
+    runner = make_runner(until=3, kind=kind)
 
     def replace(source, target):
         if target.endswith('iter_2.pth'):
@@ -222,13 +231,13 @@ def test_runner__a_checkpoint_that_cannot_be_written_leaves_the_others(make_runn
     with pytest.raises(CheckpointError, match=r'iter_2\.pth cannot be written.*No space left.*MB are free.*--resume'):
         runner.train()
     names = [name for name in os.listdir(runner.work_dir) if 'pth' in name]
-    assert names == ['iter_1.pth'] and find_whole_checkpoint([runner.work_dir], logging.getLogger()).endswith(
-        'iter_1.pth'
-    )
+    assert names == ['iter_1.pth']
+    assert newest_checkpoint(runner.work_dir, runner.hooks, logging.getLogger()).endswith('iter_1.pth')
 
 
-def test_runner__no_room_for_a_checkpoint_is_told_before_training(make_runner, monkeypatch):
-    runner = make_runner()
+@pytest.mark.parametrize('kind', [ResumableRunner, Runner, FlexibleRunner])
+def test_checkpoints__no_room_for_one_is_told_before_training(make_runner, monkeypatch, kind):
+    runner = make_runner(until=1, kind=kind)
     # 21 weights and two moments of each, in float32.
     monkeypatch.setattr('sar_mm.engine.saving.shutil.disk_usage', lambda folder: shutil._ntuple_diskusage(1, 1, 251))
     with pytest.raises(CheckpointError, match=r"work_dir='.*' has no room .* at least 0\.0 MB.*--work-dir"):
@@ -247,6 +256,26 @@ def test_runner__a_config_in_a_checkpoint_is_not_run(make_runner, tmp_path):
     torch.save(checkpoint, path)
     make_runner(until=3, resume=True).train()
     assert not mark.exists()
+
+
+def test_runner__reads_the_checkpoint_once_and_says_why_it_is_this_one(make_runner, tmp_path, monkeypatch):
+    make_runner(until=2).train()
+    read, loads = CheckpointLoader.load_checkpoint, []
+    monkeypatch.setattr(CheckpointLoader, 'load_checkpoint', lambda path, *rest, **kw: loads.append(path) or read(path))
+    path, said = str(tmp_path / 'run' / 'iter_2.pth'), []
+    for options, why in (
+        ({}, 'the newest whole checkpoint in'),
+        (dict(load_from=path), 'named by --resume or load_from'),
+    ):
+        runner = make_runner(until=3, resume=True, **options)
+        monkeypatch.setattr(type(runner.logger), 'info', lambda self, message, *args: said.append(message))
+        assert runner.choose_checkpoint() == path
+        runner.train()
+        assert runner.iter == 3 and loads == [path]
+        assert len([line for line in said if line.startswith(f'Resume from {path}, ') and why in line]) == 1
+        (tmp_path / 'run' / 'iter_3.pth').unlink()
+        (tmp_path / 'run' / 'last_checkpoint').write_text(path)
+        loads.clear()
 
 
 class Store(BaseStorageBackend):
@@ -288,7 +317,7 @@ def test_runner__checkpoints_in_an_object_store(make_runner, stored):
     runner.train()
     assert sorted(Store.objects) == ['bucket/run/iter_1.pth', 'bucket/run/iter_2.pth']
     again = make_runner(until=3, checkpoint=stored, resume=True)
-    assert again._find_checkpoint() == 'bucket/run/iter_2.pth'
+    assert newest_checkpoint(again.work_dir, again.hooks, again.logger) == 'bucket/run/iter_2.pth'
     Store.objects.clear()
     with pytest.raises(CheckpointError, match='last_checkpoint names bucket/run/iter_2.pth, which is not there'):
         again.choose_checkpoint()
@@ -351,8 +380,15 @@ def test_runner__weights_alone_are_not_resumed(make_runner, tmp_path):
     make_runner('third', until=1, load_from=path).train()
 
 
-@pytest.mark.parametrize('sampler', ['RandomSampler', 'WeightedRandomSampler', 'SequentialSampler'])
-@pytest.mark.parametrize('by_epoch, stop, end', [(False, 'iter_6', 'iter_9'), (True, 'epoch_2', 'epoch_4')])
+@pytest.mark.parametrize(
+    'sampler, by_epoch, stop, end',
+    [
+        ('RandomSampler', False, 'iter_6', 'iter_9'),
+        ('RandomSampler', True, 'epoch_2', 'epoch_4'),
+        ('WeightedRandomSampler', False, 'iter_6', 'iter_9'),
+        ('SequentialSampler', True, 'epoch_2', 'epoch_4'),
+    ],
+)
 def test_runner__resumes_with_samplers_that_nobody_tells_the_epoch(
     make_runner, tmp_path, monkeypatch, sampler, by_epoch, stop, end
 ):
@@ -422,7 +458,7 @@ class Checkpoints:
             file.write(b'\xff' * 8)
 
     def find(self):
-        return find_whole_checkpoint([str(self.folder)], logging.getLogger('sar_mm.test'))
+        return newest_checkpoint(str(self.folder), [], logging.getLogger('sar_mm.test'))
 
 
 @pytest.fixture
@@ -430,7 +466,7 @@ def checkpoints(tmp_path):
     return Checkpoints(tmp_path)
 
 
-def test_find_whole_checkpoint__the_newest_or_the_one_before(checkpoints, caplog):
+def test_newest_checkpoint__the_newest_or_the_one_before(checkpoints, caplog):
     assert checkpoints.find() is None
     paths = [checkpoints.write(f'iter_{number}.pth', time) for number, time in ((80, 1), (10, 2), (20, 3))]
     checkpoints.write('best_accuracy_iter_20.pth', 4)
@@ -445,7 +481,7 @@ def test_find_whole_checkpoint__the_newest_or_the_one_before(checkpoints, caplog
 
 
 @pytest.mark.parametrize('named', ['', 'elsewhere/iter_10.pth', '\x00\udcff'])
-def test_find_whole_checkpoint__goes_by_last_checkpoint_where_it_can(checkpoints, named):
+def test_newest_checkpoint__goes_by_last_checkpoint_where_it_can(checkpoints, named):
     old, new = checkpoints.write('iter_10.pth', 1), checkpoints.write('iter_20.pth', 2)
     (checkpoints.folder / 'last_checkpoint').write_bytes(named.encode(errors='surrogateescape'))
     assert checkpoints.find() == (old if 'iter_10' in named else new)
