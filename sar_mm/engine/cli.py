@@ -231,7 +231,8 @@ def check_checkpoint(runner: Runner, path: str, config: str, to_resume: bool) ->
         return
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
-    weights = read_checkpoint(path)
+    # A ResumableRunner has read the one that it resumes.
+    weights = getattr(runner, 'checkpoint', None) or read_checkpoint(path)
     weights = weights.get('state_dict', weights)
     weights = {re.sub(r'^module\.', '', name): weight for name, weight in weights.items()}
     if to_resume:

@@ -50,7 +50,7 @@ class ResumableRunner(Runner):
     """
 
     _has_chosen = False  # whether it is known which checkpoint to resume
-    _checkpoint: Optional[dict] = None  # the chosen one, until it is loaded
+    checkpoint: Optional[dict] = None  # the chosen one, until it is loaded
     _has_saved = False
 
     def build_dataloader(
@@ -91,9 +91,9 @@ class ResumableRunner(Runner):
         else:
             self.logger.info(f'Resume from {self._load_from}, which is named by --resume or load_from.')
         # Samplers are built before mmengine takes the seed from the checkpoint.
-        self._checkpoint = read_checkpoint(self._load_from)
-        check_is_of_run(self._checkpoint, self._load_from)
-        seed = self._checkpoint['meta'].get('seed')
+        self.checkpoint = read_checkpoint(self._load_from)
+        check_is_of_run(self.checkpoint, self._load_from)
+        seed = self.checkpoint['meta'].get('seed')
         if seed is not None and seed != self.seed:
             self.logger.warning(f'The run goes on with the seed {seed} that {self._load_from} was trained with.')
             self._randomness_cfg.update(seed=seed)
@@ -125,9 +125,9 @@ class ResumableRunner(Runner):
         Raises:
             CheckpointError: The file cannot be read.
         """
-        is_chosen = self._checkpoint is not None and filename == self._load_from
-        checkpoint = self._checkpoint if is_chosen else read_checkpoint(filename)
-        self._checkpoint = None
+        is_chosen = self.checkpoint is not None and filename == self._load_from
+        checkpoint = self.checkpoint if is_chosen else read_checkpoint(filename)
+        self.checkpoint = None
         # mmengine would run it as a config, only to compare the number of GPUs.
         (checkpoint.get('meta') or {}).pop('config', None)
         if self._resume:
