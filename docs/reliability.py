@@ -87,8 +87,23 @@ is damaged, the one before it is taken.
   with `load_from`.
 - In an object store (`default_hooks.checkpoint.out_dir='s3://...'`), the checkpoint that `last_checkpoint` in the work
   folder names is resumed; damaged ones are not looked for.
-- The toolboxes' own `tools/train.py` give all this with `runner_type = 'ResumableRunner'` in the config. Other runners,
-  such as `FlexibleRunner`, give what mmengine does.
+- The toolboxes' own `tools/train.py` give all this with `runner_type = 'ResumableRunner'` in the config, and a part of
+  it with the hooks below.
+
+## Other runners
+
+mmengine's `Runner` and `FlexibleRunner` take these hooks, whose seeding and writing `ResumableRunner` has by itself:
+
+```python
+randomness = dict(seed=0)
+default_hooks = dict(checkpoint=dict(type='AtomicCheckpointHook'))
+custom_hooks = [dict(type='SeedByPlaceHook'), dict(type='ShareBuffersHook')]
+```
+
+A resumed run then ends as the whole one, too, but for a validation that was due at the checkpoint: it is left out.
+Without a seed in the config, samplers have another one after a resume. `--resume` takes the checkpoint that
+`last_checkpoint` names and does not look whether it is whole. `AtomicCheckpointHook` is for checkpoints that are files:
+with DeepSpeed, which writes folders, take `CheckpointHook`.
 
 ## Where it differs from mmengine's Runner
 

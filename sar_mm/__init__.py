@@ -19,6 +19,4 @@ from .engine import hooks, loops, runner  # noqa: F401
 from .toolboxes import allow_bases
 from .version import __version__
 
-allow_bases()
-
-__all__ = ['__version__']
+__all__ = ['__version__', 'allow_bases']

@@ -15,6 +15,8 @@ from mmengine.registry import DefaultScope
 
 import sar_mm
 
+sar_mm.allow_bases()  # as the tools do
+
 NUM_CLASSES = 5
 SEG_KINDS = ('seg', 'cascade')
 ADDED = {'loss_anchor', 'loss_pull', 'anchor_acc', 'anchor_conf', 'anchor_gate', 'anchor_cos', 'anchor_cos_mean'}

@@ -1,3 +1,4 @@
+import importlib
 import re
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import pytest
 from mmengine.config import Config
 
 import sar_mm
+from sar_mm import toolboxes
 
 TRY = 'try:\n    import sar_mm\nexcept ModuleNotFoundError as error:\n    print(error.name)\n    print(error)\n'
 
@@ -72,3 +74,14 @@ def test_bases__of_this_package_read_as_by_their_path(tmp_path, toolbox, name):
     path = Path(sar_mm.__file__).parent / '.mim' / 'configs' / name
     # A `_scope_` of sar_mm would hide the names of the toolbox.
     assert Config.fromfile(config).to_dict() == Config.fromfile(path).to_dict()
+
+
+def test_bases__are_allowed_where_a_tool_starts_not_on_import(tmp_path, monkeypatch):
+    pytest.importorskip('mmpretrain')
+    monkeypatch.setattr(Config, '_get_cfg_path', staticmethod(toolboxes._find_base))
+    importlib.reload(sar_mm)
+    assert Config._get_cfg_path is toolboxes._find_base
+    for _ in range(2):  # once more does not harm
+        sar_mm.allow_bases()
+        path, scope = Config._get_cfg_path('sar_mm::quickstart/sar_resnet18_1xb64-300iter_digits-lt.py', '')
+        assert Path(path).is_file() and scope is None

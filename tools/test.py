@@ -14,6 +14,7 @@ from sar_mm.cli.checkpoints import check_checkpoint, check_checkpoint_path
 from sar_mm.cli.config import add_common_arguments, build_runner, load_config
 from sar_mm.cli.errors import report_errors
 from sar_mm.cli.launchers import leave_process_group, prepare_launcher
+from sar_mm.cli.loaders import set_loader_defaults
 from sar_mm.cli.pictures import PredictionPictures
 from sar_mm.engine.checks import check_test
 from sar_mm.engine.safe_checkpoints import safe_loading
@@ -74,6 +75,7 @@ def main() -> None:
         cfg = load_config(args)
     with report_errors(cfg):
         cfg.load_from = args.checkpoint
+        set_loader_defaults(cfg)
         if args.tta:
             augment_at_test_time(cfg, args.show_dir)
         if args.out and cfg.get('default_scope') == 'mmseg':

@@ -12,6 +12,7 @@ from sar_mm.cli.checkpoints import check_checkpoint, check_checkpoint_path
 from sar_mm.cli.config import add_common_arguments, build_runner, load_config
 from sar_mm.cli.errors import report_errors
 from sar_mm.cli.launchers import leave_process_group, prepare_launcher
+from sar_mm.cli.loaders import leave_out_validation, set_loader_defaults
 from sar_mm.engine.checks import check_run
 from sar_mm.engine.runner import ResumableRunner
 from sar_mm.engine.safe_checkpoints import safe_loading
@@ -27,6 +28,7 @@ def parse_args() -> argparse.Namespace:
         help='go on from this checkpoint, or without a path from the latest one in the work folder',
     )
     parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision')
+    parser.add_argument('--no-validate', action='store_true', help='do not validate during the training')
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help="scale the learning rate by the batch size over the config's own"
     )
@@ -35,6 +37,9 @@ def parse_args() -> argparse.Namespace:
 
 
 def merge_args(cfg: Config, args: argparse.Namespace) -> None:
+    if args.no_validate:
+        leave_out_validation(cfg)
+    set_loader_defaults(cfg)
     if args.amp:
         if get_device() == 'cpu':
             raise UsageError("--amp needs an accelerator: mmengine's AmpOptimWrapper does not run on CPUs")

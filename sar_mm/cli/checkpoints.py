@@ -39,7 +39,8 @@ def check_checkpoint(runner: Runner, path: str, config: str, to_resume: bool) ->
     model = unwrapped(runner.model)
     if not isinstance(model, nn.Module):
         return
-    weights = read_checkpoint(path)
+    # A ResumableRunner has read the one that it resumes.
+    weights = getattr(runner, 'checkpoint', None) or read_checkpoint(path)
     weights = weights.get('state_dict', weights)
     weights = {re.sub(r'^module\.', '', name): weight for name, weight in weights.items()}
     if to_resume:

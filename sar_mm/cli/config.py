@@ -13,7 +13,9 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..checks import UsageError, did_you_mean
-from ..engine.runner import ResumableRunner, check_folder
+from ..engine.runner import ResumableRunner
+from ..engine.saving import check_folder
+from ..toolboxes import allow_bases
 
 _RUNNER_KEYS = [name for name in inspect.signature(Runner.__init__).parameters if name not in ('self', 'cfg')]
 # What runners and tools read besides the arguments of mmengine's Runner.
@@ -44,6 +46,7 @@ def load_config(args: argparse.Namespace) -> Config:
         UsageError: There is no such file, it is not Python, or ``--cfg-options`` do not fit it.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    allow_bases()
     if not osp.isfile(args.config):
         raise UsageError(f'there is no config {args.config}')
     try:

@@ -1,4 +1,4 @@
-"""Data loaders that give no batch, found before training."""
+"""Data loaders that give no batch, checked before training."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ _ENDLESS = (InfiniteSampler, LabelledUnlabelledSampler)
 
 
 def check_batches(loop: BaseLoop, place: str) -> None:
-    """Raise a UsageError where a loop has to go through a data loader that gives no batch.
+    """Raise a UsageError where the data loader of a loop gives no batch.
 
-    mmengine trains zero steps then and succeeds, or ends in a StopIteration. A training of zero steps that is asked
-    for, by ``max_epochs=0`` or ``max_iters=0``, is let through, as in mmengine.
+    mmengine would train zero steps and succeed, or end in a StopIteration. ``max_epochs=0`` and ``max_iters=0`` ask
+    for zero steps and pass.
 
     Args:
         loop: Of training or validation.
@@ -45,15 +45,15 @@ def check_batches(loop: BaseLoop, place: str) -> None:
 
 
 def _gives_batches(loader: DataLoader) -> bool:
-    """Return whether a data loader gives any batch of a data set that is not empty; no image is loaded."""
+    """Return whether a data loader of a data set that is not empty gives a batch; no image is loaded."""
     if _length(loader) != 0 or isinstance(_sampler(loader), _ENDLESS):
         return True
-    # A sampler of the user may be without end, too, and its length be that of the data set, as it is in mmengine.
+    # An endless sampler of the user may have the length of the data set, as mmengine's has.
     return next(iter(_batches(loader)), None) is not None
 
 
 def _batches(loader: DataLoader) -> Any:
-    return loader.sampler if loader.batch_sampler is None else loader.batch_sampler  # which is false if it is empty
+    return loader.sampler if loader.batch_sampler is None else loader.batch_sampler  # bool() of an empty one is False
 
 
 def _sampler(loader: DataLoader) -> Any:
@@ -63,5 +63,5 @@ def _sampler(loader: DataLoader) -> Any:
 def _length(loader: Any) -> Any:
     try:
         return len(loader)
-    except TypeError:  # it has none
+    except TypeError:  # it has no length
         return None

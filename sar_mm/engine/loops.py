@@ -15,14 +15,13 @@ STUDENT, TEACHER = 'student', 'teacher'
 
 @LOOPS.register_module()
 class StudentTeacherValLoop(ValLoop):
-    """Validate both parts of a semi-supervised model, each on all of the validation data.
+    """Validate student and teacher of a semi-supervised model, each on all of the validation data.
 
     The metrics are those of the evaluator, as ``student/<metric>`` and, with a teacher, ``teacher/<metric>``: any of
-    them can be the ``save_best`` of a CheckpointHook. Hooks meet one validation, with the batches of both parts.
+    them can be the ``save_best`` of a CheckpointHook. Hooks see one validation, with the batches of both parts.
 
     Args:
-        runner: The runner; its model has an attribute ``predict_with``, ``'student'`` or ``'teacher'``, that its
-            predictions come from, and an attribute ``teacher``, None where there is no separate one.
+        runner: The runner, with a SemiSegmentor or a SemiClassifier.
         dataloader: Validation data, or their config.
         evaluator: Metrics, or their config.
         fp16: Validate in mixed precision.
@@ -48,10 +47,7 @@ class StudentTeacherValLoop(ValLoop):
         self._find_model()
 
     def run(self) -> Dict[str, object]:
-        """Validate the student, then the teacher, and return the metrics of both.
-
-        ``predict_with`` is in the end what it was before.
-        """
+        """Validate the student, then the teacher, and return the metrics of both; ``predict_with`` stays."""
         model = self._find_model()
         self.runner.call_hook('before_val')
         self.runner.call_hook('before_val_epoch')
@@ -69,7 +65,7 @@ class StudentTeacherValLoop(ValLoop):
         return metrics
 
     def _evaluate(self) -> Dict[str, object]:
-        """Run over the data once; return the metrics and, as in mmengine, what the model gives as validation losses."""
+        """Run over the data once; return the metrics and, as in mmengine, the model's validation losses."""
         self.val_loss.clear()
         for index, batch in enumerate(self.dataloader):
             self.run_iter(index, batch)

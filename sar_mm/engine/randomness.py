@@ -1,46 +1,40 @@
-"""Random numbers that depend on where a run is, not on how it got there, so that a resumed run draws the same."""
+"""Random numbers that follow from the place in a run, so that a resumed run draws what the whole one draws."""
 
 import random
 from contextlib import contextmanager
 from inspect import signature
 from itertools import count
-from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
 from mmengine.dist import get_rank
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
-_ITERATION, _SAMPLE, _ORDER = 0, 1, 2  # streams of random numbers that have nothing to do with each other
-_OPTIONS = tuple(
-    name
-    for name in signature(DataLoader).parameters
-    if name not in ('dataset', 'batch_size', 'shuffle', 'sampler', 'batch_sampler', 'drop_last')
-)
+_ITERATION, _SAMPLE, _ORDER = 0, 1, 2  # independent streams of random numbers
+_ORDERING = ('dataset', 'batch_size', 'shuffle', 'sampler', 'batch_sampler', 'drop_last')
+_OPTIONS = tuple(name for name in signature(DataLoader).parameters if name not in _ORDERING)
 _END = object()
 
 
 def seed_iteration(seed: int, iteration: int) -> None:
-    """Seed Python, numpy and PyTorch for one training iteration of this process."""
-    words = _words(seed, _ITERATION, get_rank(), iteration)
-    _seed(words)
-    torch.manual_seed(_join(words))
+    """Seed Python, numpy and PyTorch, on all devices, for one training iteration of this process."""
+    torch.manual_seed(_seed(seed, _ITERATION, get_rank(), iteration))
 
 
 def seed_samples(loader: DataLoader, seed: int) -> DataLoader:
-    """Return a :class:`SeededLoader` of a data loader; iterable data sets and other classes of loaders stay as is."""
+    """Return a :class:`SeededLoader` of a data loader; iterable data sets and subclasses of DataLoader stay as is."""
     if type(loader) is not DataLoader or isinstance(loader.dataset, IterableDataset):
         return loader
     return SeededLoader(loader, seed)
 
 
 class SeededLoader(DataLoader):
-    """A data loader in which what a sample draws depends on the seed, the process and the sample's place in the run.
+    """A data loader in which the random numbers of a sample follow from seed, process and place in the run.
 
-    It loads through a second loader: there, every index comes with its place, which is the pass over the data and the
-    number in this pass, and each sample is drawn after seeding by it. So workers draw as the main process does, and a
-    resumed run as the uninterrupted one. Data set, sampler and options are those of the loader it is made of. What
-    samplers draw from the global random states depends on the place, too, and is alike in all processes.
+    It loads through a second DataLoader, of a :class:`SeededDataset` and of indices with their places. So workers draw
+    what the main process draws, and a resumed run what the whole one draws. Data set, sampler and options are those of
+    the given loader. A sampler that draws from the global random states draws the same in all processes.
 
     Args:
         loader: A data loader of a data set with indices.
@@ -48,37 +42,28 @@ class SeededLoader(DataLoader):
     """
 
     def __init__(self, loader: DataLoader, seed: int) -> None:
-        options = {name: getattr(loader, name) for name in _OPTIONS}
-        if loader.batch_sampler is None:
-            self._places = _Places(loader.sampler, False, seed)
-            batches = dict(sampler=self._places, batch_size=None)
+        if loader.batch_sampler is not None and loader.batch_size is None:
+            order = dict(batch_sampler=loader.batch_sampler)
         else:
-            self._places = _Places(loader.batch_sampler, True, seed)
-            batches = dict(batch_sampler=self._places)
-        self._loading = DataLoader(_SeededSamples(loader.dataset, seed), **batches, **options)
-        if loader.batch_sampler is None or loader.batch_size is not None:
-            batches = dict(sampler=loader.sampler, batch_size=loader.batch_size, drop_last=loader.drop_last)
-        else:
-            batches = dict(batch_sampler=loader.batch_sampler)
-        super().__init__(loader.dataset, **batches, **options)
+            order = dict(sampler=loader.sampler, batch_size=loader.batch_size, drop_last=loader.drop_last)
+        super().__init__(loader.dataset, **order, **{name: getattr(loader, name) for name in _OPTIONS})
+        is_batched = self.batch_sampler is not None
+        self.places = _Places(self.batch_sampler if is_batched else self.sampler, is_batched, seed)
 
     def __iter__(self) -> Iterator:
-        for name in _OPTIONS:  # hooks may have set others since
-            if getattr(self._loading, name) is not getattr(self, name):
-                setattr(self._loading, name, getattr(self, name))
-        return iter(self._loading)
-
-    @property
-    def _iterator(self) -> Any:  # mmpretrain's SwitchRecipeHook sets it to None, to start persistent workers anew
-        return self._loading._iterator
-
-    @_iterator.setter
-    def _iterator(self, iterator: Any) -> None:
-        self._loading._iterator = iterator
+        loader = self._iterator  # kept for its persistent workers; mmpretrain's SwitchRecipeHook sets it to None
+        if loader is None:
+            places = self.places
+            order = dict(batch_sampler=places) if places.is_batched else dict(sampler=places, batch_size=None)
+            options = {name: getattr(self, name) for name in _OPTIONS}  # hooks may have changed them
+            loader = DataLoader(SeededDataset(self.dataset, places.seed), **order, **options)
+            if self.persistent_workers:
+                self._iterator = loader
+        return iter(loader)
 
     def start_pass(self, number: int) -> None:
-        """Say which pass over the data the next one is, where that is not one more than the last."""
-        self._places.next_pass = number
+        """Set the number of the next pass over the data, which else is one more than the last."""
+        self.places.next_pass = number
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the sampler the epoch, if it has a ``set_epoch``."""
@@ -87,67 +72,77 @@ class SeededLoader(DataLoader):
                 sampler.set_epoch(epoch)
                 return
 
-    def skip(self, number: int) -> int:
-        """Pass over batches without loading them, and return how many passes over the data have ended meanwhile."""
-        ended, batches = 0, iter(self._places)
-        for _ in range(number):
-            if next(batches, _END) is _END:
-                ended += 1
-                self.set_epoch(ended)
-                batches = iter(self._places)
-                next(batches)
-        self._places.under_way = batches
-        return ended
-
 
 class EndlessBatches:
-    """Batches without end for an iteration-based loop, as mmengine's own ``loop.dataloader_iterator``.
+    """Batches of a :class:`SeededLoader`, pass after pass: the ``dataloader_iterator`` of an iteration-based loop.
 
-    mmengine's asks a sampler with a ``skip`` to go on elsewhere, of which a :class:`SeededLoader` would not know, and
-    with other samplers its workers load all that is passed over. This one passes over indices alone.
+    mmengine's own skips batches by ``sampler.skip``, which leaves the places of the samples behind, or loads them.
     """
 
     def __init__(self, loader: SeededLoader) -> None:
-        self._loader = loader
-        self._batches: Optional[Iterator] = None
-        self._epoch = 0
+        self._loader, self._epoch = loader, 0
+        self._batches: Optional[Iterator] = None  # of the pass under way
 
     def __iter__(self) -> 'EndlessBatches':
         return self
 
     def __next__(self) -> Any:
+        return self._next(self._loader)
+
+    def skip_iter(self, number: int) -> None:
+        """Skip the batches of this many iterations without loading them; before the first batch is taken."""
+        for _ in range(number):
+            self._next(self._loader.places)
+        self._loader.places.under_way, self._batches = self._batches, None
+
+    def _next(self, source: Iterable) -> Any:
         if self._batches is None:
-            self._batches = iter(self._loader)
+            self._batches = iter(source)
         batch = next(self._batches, _END)
         if batch is _END:
             self._epoch += 1
             self._loader.set_epoch(self._epoch)
-            self._batches = iter(self._loader)
+            self._batches = iter(source)
             batch = next(self._batches)
         return batch
 
-    def skip_iter(self, number: int) -> None:
-        """Pass over the batches of so many iterations; before the first one is taken."""
-        self._epoch = self._loader.skip(number)
 
-
-class _Draw(NamedTuple):
-    """An index with its place: the pass, and the number in it."""
+class PlacedIndex(NamedTuple):
+    """An index of a data set, with its place: the pass over the data, and the number in the pass."""
 
     index: Any
     place: Tuple[int, int]
 
 
+class SeededDataset(Dataset):
+    """A data set by :class:`PlacedIndex`: each sample is drawn after seeding by its place."""
+
+    def __init__(self, dataset: Any, seed: int) -> None:
+        self.dataset, self.seed, self.rank = dataset, seed, get_rank()
+
+    def __getitem__(self, placed: PlacedIndex) -> Any:
+        return self.__getitems__([placed])[0]
+
+    def __getitems__(self, batch: List[PlacedIndex]) -> list:
+        """Return the samples of a batch, as PyTorch's loaders ask for them from version 2.0 on."""
+        with _states_kept():
+            return [self._draw(placed) for placed in batch]
+
+    def _draw(self, placed: PlacedIndex) -> Any:
+        torch.default_generator.manual_seed(_seed(self.seed, _SAMPLE, self.rank, *placed.place))
+        return self.dataset[placed.index]
+
+
 class _Places:
-    """The indices, or batches of them, that a sampler gives, with their places."""
+    """The indices that a sampler gives, or its batches of them, each as a :class:`PlacedIndex`."""
 
     def __init__(self, sampler: Any, is_batched: bool, seed: int) -> None:
         self.sampler, self.is_batched, self.seed = sampler, is_batched, seed
         self.next_pass = 0
-        self.under_way: Optional[Iterator] = None  # a pass that goes on instead of a new one
+        self.under_way: Optional[Iterator] = None  # a pass to continue instead of a new one
 
     def __iter__(self) -> Iterator:
-        # All of it once the first index is asked for: a loader with workers makes two iterators and drops one.
+        # A generator, which starts with the first index: a loader with workers makes two iterators and drops one.
         if self.under_way is not None:
             under_way, self.under_way = self.under_way, None
             yield from under_way
@@ -155,56 +150,37 @@ class _Places:
         this_pass, number, drawn = self.next_pass, 0, None
         self.next_pass += 1
         for step in count():
-            with _seeded(_words(self.seed, _ORDER, this_pass, step)):
+            with _states_kept():
+                torch.default_generator.manual_seed(_seed(self.seed, _ORDER, this_pass, step))
                 drawn = iter(self.sampler) if drawn is None else drawn
                 batch = next(drawn, _END)
             if batch is _END:
                 return
-            draws: List[_Draw] = []
-            for index in batch if self.is_batched else [batch]:
-                draws.append(_Draw(index, (this_pass, number)))
-                number += 1
-            yield draws if self.is_batched else draws[0]
-
-    def __len__(self) -> int:
-        return len(self.sampler)
-
-
-class _SeededSamples(Dataset):
-    """A data set in which what a sample draws follows its place, and touches nothing else."""
-
-    def __init__(self, dataset: Any, seed: int) -> None:
-        self.dataset, self.seed, self.rank = dataset, seed, get_rank()
-
-    def __getitem__(self, draw: _Draw) -> Any:
-        with _seeded(_words(self.seed, _SAMPLE, self.rank, *draw.place)):
-            return self.dataset[draw.index]
-
-    def __len__(self) -> int:
-        return len(self.dataset)
+            indices = list(batch) if self.is_batched else [batch]
+            placed = [PlacedIndex(index, (this_pass, place)) for place, index in enumerate(indices, number)]
+            number += len(indices)
+            yield placed if self.is_batched else placed[0]
 
 
 @contextmanager
-def _seeded(words: np.ndarray) -> Iterator[None]:
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    _seed(words)
-    torch.default_generator.manual_seed(_join(words))
+def _states_kept() -> Iterator[None]:
+    """Restore the global random states in the end; not in a worker, where nothing but samples draws from them."""
+    if get_worker_info() is not None:
+        yield
+        return
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield
     finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.set_rng_state(before[2])
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
 
 
-def _words(*entropy: int) -> np.ndarray:
-    return np.random.SeedSequence(entropy).generate_state(4)
-
-
-def _seed(words: np.ndarray) -> None:
+def _seed(*entropy: int) -> int:
+    """Seed Python and numpy, and return the seed for PyTorch, of 63 bits."""
+    # As an array, of numbers below 2**32: numpy takes twice the time for a tuple.
+    words = np.random.SeedSequence(np.array(entropy, np.uint32)).generate_state(4)
     random.seed(words.tobytes())
     np.random.seed(words)
-
-
-def _join(words: np.ndarray) -> int:
-    return int(words[0]) << 31 | int(words[1]) >> 1  # 63 bits
+    return int(words[0]) << 31 | int(words[1]) >> 1

@@ -1,4 +1,4 @@
-"""Pipelines that look for the labels of unlabelled images."""
+"""Pipelines that need the label maps of unlabelled images."""
 
 from typing import Any, Iterator, List, Optional, Tuple
 
@@ -16,7 +16,7 @@ def check_unlabelled(dataset: Any, place: str) -> None:
     """Raise a UsageError where a step of a pipeline needs the label maps of unlabelled images that have none.
 
     Args:
-        dataset: A data set; wrappers, subsets and transforms within others are looked into.
+        dataset: A data set; also the data sets and transforms that others hold are checked.
         place: Where it is in the config.
     """
     if not hasattr(dataset, 'unlabelled'):
@@ -35,7 +35,7 @@ def check_unlabelled(dataset: Any, place: str) -> None:
             if remedy is not None:
                 raise UsageError(
                     f'{leaf_place}.pipeline: {type(step).__name__} needs the label maps of unlabelled images, which '
-                    f'{"are not loaded" if has_map else "they have not"}: {remedy}'
+                    f'{"are not loaded" if has_map else "do not exist"}: {remedy}'
                 )
             is_loaded = is_loaded or bool(loads)
 

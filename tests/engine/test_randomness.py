@@ -7,23 +7,12 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler, pseudo_collate
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    Dataset,
-    DistributedSampler,
-    IterableDataset,
-    RandomSampler,
-    Sampler,
-    SequentialSampler,
-    Subset,
-    SubsetRandomSampler,
-    WeightedRandomSampler,
-)
+from torch.utils import data
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, Sampler, Subset
 
 from sar_mm.datasets import ClassPowerSampler, LabelledUnlabelledSampler
 from sar_mm.engine import randomness
-from sar_mm.engine.randomness import EndlessBatches, seed_iteration, seed_samples
+from sar_mm.engine.randomness import EndlessBatches, SeededDataset, seed_iteration, seed_samples
 
 
 class Draws(Dataset):
@@ -53,23 +42,16 @@ def batches(loader, number):
     return [list(zip(*next(iterator))) for _ in range(number)]
 
 
-def test_seed_iteration__each_has_its_own_numbers():
-    def draw(seed, iteration):
+def test_seed_iteration__each_has_its_own_numbers_in_each_process(monkeypatch):
+    def draw(seed, iteration, rank=0):
+        monkeypatch.setattr(randomness, 'get_rank', lambda: rank)
         seed_iteration(seed, iteration)
         return random.random(), np.random.rand(), torch.rand(()).item()
 
     assert draw(1, 5) == draw(1, 5)
     drawn = [number for seed in (1, 2) for iteration in range(4) for number in draw(seed, iteration)]
+    drawn += draw(1, 3, rank=1) + draw(1, 3, rank=2)
     assert len(set(drawn)) == len(drawn)
-
-
-def test_seed_iteration__each_process_has_its_own_numbers(monkeypatch):
-    drawn = set()
-    for rank in range(3):
-        monkeypatch.setattr(randomness, 'get_rank', lambda rank=rank: rank)
-        seed_iteration(1, 5)
-        drawn.add((random.random(), np.random.rand(), torch.rand(()).item()))
-    assert len(drawn) == 3
 
 
 @pytest.mark.parametrize('workers', [1, 3])
@@ -134,8 +116,6 @@ def test_seed_samples__data_set_sampler_and_options_are_those_of_the_loader():
     assert seeded.dataset is dataset and seeded.sampler is sampler and type(seeded.batch_sampler) is BatchSampler
     assert (seeded.batch_size, seeded.drop_last, seeded.collate_fn) == (4, True, pseudo_collate)
     assert len(seeded) == len(loader) and isinstance(seeded, DataLoader)
-    assert type(sampler) is InfiniteSampler and type(dataset) is Draws
-    dataset[3]  # by others than the loader, as ever
     batch_sampler = BatchSampler(sampler, 4, drop_last=False)
     seeded = seed_samples(DataLoader(dataset, batch_sampler=batch_sampler), 1)
     assert seeded.batch_sampler is batch_sampler and seeded.batch_size is None
@@ -181,9 +161,9 @@ class OpenFile(Draws):
 def test_seed_samples__a_data_set_says_itself_how_it_is_pickled():
     """Workers that are spawned, not forked, get it so."""
     loader = seed_samples(DataLoader(OpenFile(), batch_size=4), 1)
-    loading = loader._loading.dataset
+    loading = SeededDataset(loader.dataset, 1)
     copy = pickle.loads(pickle.dumps(loading))
-    draws = next(iter(loader._places))
+    draws = next(iter(loader.places))
     assert not copy.dataset.file.closed and [copy[draw] for draw in draws] == [loading[draw] for draw in draws]
 
 
@@ -248,12 +228,12 @@ SAMPLERS = dict(
     infinite=lambda dataset: InfiniteSampler(dataset, seed=3),
     power=lambda dataset: ClassPowerSampler(dataset, seed=3),
     semi=lambda dataset: LabelledUnlabelledSampler(dataset, labelled=1, unlabelled=3, seed=3),
-    torch_random=RandomSampler,
-    torch_replacing=lambda dataset: RandomSampler(dataset, replacement=True, num_samples=12),
-    torch_in_order=SequentialSampler,
-    torch_weighted=lambda dataset: WeightedRandomSampler([1.0] * 12, 12),
-    torch_subset=lambda dataset: SubsetRandomSampler(range(12)),
-    torch_distributed=lambda dataset: DistributedSampler(dataset, num_replicas=1, rank=0, seed=3),
+    torch_random=data.RandomSampler,
+    torch_replacing=lambda dataset: data.RandomSampler(dataset, replacement=True, num_samples=12),
+    torch_in_order=data.SequentialSampler,
+    torch_weighted=lambda dataset: data.WeightedRandomSampler([1.0] * 12, 12),
+    torch_subset=lambda dataset: data.SubsetRandomSampler(range(12)),
+    torch_distributed=lambda dataset: data.DistributedSampler(dataset, num_replicas=1, rank=0, seed=3),
     own=Own,
 )
 with contextlib.suppress(ImportError):

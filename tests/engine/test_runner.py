@@ -1,123 +1,12 @@
-import logging
-import os
-import shutil
-from collections import OrderedDict
-from decimal import Decimal
-
 import pytest
 import torch
-from mmengine.dataset import DefaultSampler, InfiniteSampler
-from mmengine.evaluator import BaseMetric
-from mmengine.fileio import BaseStorageBackend, register_backend
-from mmengine.hooks import Hook
-from mmengine.model import BaseModel
-from mmengine.registry import DefaultScope
-from torch import nn
-from torch.utils.data import Dataset
-
-from sar_mm.engine.runner import ResumableRunner, find_whole_checkpoint
-from sar_mm.engine.safe_checkpoints import CheckpointError
+from mmengine.runner import CheckpointLoader
+from small_runs import read, same, start_from
 
 
-class Points(Dataset):
-    metainfo = {}
-
-    def __len__(self):
-        return 12
-
-    def __getitem__(self, index):
-        return dict(inputs=torch.randn(3) + index)
-
-
-class Model(BaseModel):
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 1))
-
-    def forward(self, inputs, mode='tensor'):
-        output = self.layers(torch.stack(inputs))
-        return dict(loss=output.square().mean()) if mode == 'loss' else list(output)
-
-
-class MeanOutput(BaseMetric):
-    def process(self, data_batch, data_samples):
-        self.results.extend(sample.item() for sample in data_samples)
-
-    def compute_metrics(self, results):
-        return dict(output=sum(results) / len(results))
-
-
-class Recorder(Hook):
-    def __init__(self):
-        self.validated = []
-
-    def after_val_epoch(self, runner, metrics=None):
-        self.validated.append((runner.iter, metrics['output']))
-
-
-@pytest.fixture
-def make_runner(tmp_path, monkeypatch):
-    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())  # a Runner changes the scope of all tests
-
-    def make_runner(
-        name='run', until=9, by_epoch=False, resume=False, seed=5, checkpoint=None, sampler=None, **options
-    ):
-        loader = dict(dataset=Points(), batch_size=3, num_workers=0, collate_fn=dict(type='pseudo_collate'))
-        train_cfg = dict(by_epoch=True, max_epochs=until) if by_epoch else dict(by_epoch=False, max_iters=until)
-        # One that goes by the validations, which is for epochs only, or by the iterations.
-        plateau = dict(type='ReduceOnPlateauLR', monitor='output', patience=0)
-        scheduler = plateau if by_epoch else dict(type='StepLR', step_size=2)
-        recorder = Recorder()
-        runner = ResumableRunner(
-            model=Model(),
-            work_dir=str(tmp_path / name),
-            train_dataloader=dict(
-                sampler=dict(type=sampler or (DefaultSampler if by_epoch else InfiniteSampler)), **loader
-            ),
-            val_dataloader=dict(sampler=dict(type=DefaultSampler, shuffle=False), **loader),
-            train_cfg=dict(val_interval=2 if by_epoch else 3, **train_cfg),
-            val_cfg=dict(),
-            val_evaluator=dict(type=MeanOutput),
-            optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.1)),
-            param_scheduler=dict(by_epoch=by_epoch, **scheduler),
-            default_hooks=dict(
-                checkpoint=dict(type='CheckpointHook', by_epoch=by_epoch, **(checkpoint or dict(interval=1))),
-                logger=dict(type='LoggerHook', interval=1),
-            ),
-            custom_hooks=[recorder],
-            randomness=dict(seed=seed),
-            resume=resume,
-            default_scope='mmengine',
-            experiment_name=f'{name}{os.urandom(4).hex()}',
-            **options,
-        )
-        runner.recorder = recorder
-        return runner
-
-    return make_runner
-
-
-def read(runner, name):
-    checkpoint = torch.load(f'{runner.work_dir}/{name}.pth', map_location='cpu', weights_only=False)
-    return {key: checkpoint[key] for key in ('state_dict', 'optimizer', 'param_schedulers')}
-
-
-def same(first, second):
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
-    if isinstance(first, (list, tuple)):
-        return len(first) == len(second) and all(map(same, first, second))
-    return torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
-
-
-def start_from(runner, folder, name, whole):
-    """Copy a checkpoint of a whole run, as if the run had been killed right after it had saved it."""
-    os.makedirs(folder)
-    shutil.copy(f'{whole.work_dir}/{name}.pth', folder)
-
-
-@pytest.mark.parametrize('by_epoch, stop, end', [(False, 'iter_4', 'iter_9'), (True, 'epoch_3', 'epoch_5')])
-@pytest.mark.parametrize('seed', [5, None])
+@pytest.mark.parametrize(
+    'by_epoch, stop, end, seed', [(False, 'iter_4', 'iter_9', 5), (True, 'epoch_3', 'epoch_5', None)]
+)
 def test_runner__a_resumed_run_ends_as_the_whole_one(make_runner, tmp_path, by_epoch, stop, end, seed):
     until = 5 if by_epoch else 9
     whole = make_runner('whole', until, by_epoch, seed=seed)
@@ -169,40 +58,6 @@ def test_runner__auto_starts_from_load_from_where_nothing_can_be_resumed(make_ru
     assert again.choose_checkpoint() == str(tmp_path / 'second' / 'iter_1.pth')
 
 
-def test_runner__keeps_a_checkpoint_while_it_saves_the_next(make_runner):
-    runner = make_runner(checkpoint=dict(interval=1, max_keep_ckpts=1))
-    runner.train()
-    assert sorted(name for name in os.listdir(runner.work_dir) if name.endswith('.pth')) == ['iter_8.pth', 'iter_9.pth']
-
-
-def test_runner__a_checkpoint_that_cannot_be_written_leaves_the_others(make_runner, monkeypatch):
-    runner = make_runner(until=3)
-
-    def replace(source, target):
-        if target.endswith('iter_2.pth'):
-            raise OSError(28, 'No space left on device')
-        os.rename(source, target)
-
-    monkeypatch.setattr('sar_mm.engine.runner.os.replace', replace)
-    with pytest.raises(CheckpointError, match=r'iter_2\.pth cannot be written.*No space left.*MB are free.*--resume'):
-        runner.train()
-    names = [name for name in os.listdir(runner.work_dir) if 'pth' in name]
-    assert names == ['iter_1.pth'] and find_whole_checkpoint([runner.work_dir], logging.getLogger()).endswith(
-        'iter_1.pth'
-    )
-
-
-def test_runner__no_room_for_a_checkpoint_is_told_before_training(make_runner, monkeypatch):
-    runner = make_runner()
-    # 21 weights and two moments of each, in float32.
-    monkeypatch.setattr('sar_mm.engine.runner.shutil.disk_usage', lambda folder: shutil._ntuple_diskusage(1, 1, 251))
-    with pytest.raises(CheckpointError, match=r"work_dir='.*' has no room .* at least 0\.0 MB.*--work-dir"):
-        runner.train()
-    assert runner.iter == 0
-    monkeypatch.setattr('sar_mm.engine.runner.shutil.disk_usage', lambda folder: shutil._ntuple_diskusage(1, 1, 252))
-    runner._check_space()
-
-
 def test_runner__a_config_in_a_checkpoint_is_not_run(make_runner, tmp_path):
     runner = make_runner(until=2)
     runner.train()
@@ -214,85 +69,24 @@ def test_runner__a_config_in_a_checkpoint_is_not_run(make_runner, tmp_path):
     assert not mark.exists()
 
 
-class Store(BaseStorageBackend):
-    """A store that is no folder, but a dict."""
-
-    objects = {}
-
-    def __init__(self, key):
-        assert key == 1
-
-    def put(self, obj, path):
-        self.objects[path] = obj
-
-    def put_text(self, obj, path):
-        self.objects[path] = obj
-
-    def get(self, path):
-        return self.objects[path]
-
-    def get_text(self, path):
-        return self.objects[path]
-
-    def isfile(self, path):
-        return path in self.objects
-
-    def join_path(self, path, *paths):
-        return '/'.join((path, *paths))
-
-
-@pytest.fixture
-def stored(monkeypatch):
-    register_backend('store', Store, force=True)
-    monkeypatch.setattr(Store, 'objects', {})
-    return dict(interval=1, out_dir='bucket', backend_args=dict(backend='store', key=1))
-
-
-def test_runner__checkpoints_in_an_object_store(make_runner, stored):
-    runner = make_runner(until=2, checkpoint=stored)
-    runner.train()
-    assert sorted(Store.objects) == ['bucket/run/iter_1.pth', 'bucket/run/iter_2.pth']
-    again = make_runner(until=3, checkpoint=stored, resume=True)
-    assert again._find_checkpoint() == 'bucket/run/iter_2.pth'
-    Store.objects.clear()
-    with pytest.raises(CheckpointError, match='last_checkpoint names bucket/run/iter_2.pth, which is not there'):
-        again.choose_checkpoint()
-
-
-@pytest.mark.parametrize('last', [None, '', 'stays'])
-def test_runner__checkpoints_in_another_folder_under_other_names(make_runner, tmp_path, caplog, last):
-    checkpoint = dict(interval=1, out_dir=str(tmp_path / 'out'), filename_tmpl='step-{:04d}.pth')
-    runner = make_runner(until=3, checkpoint=checkpoint)
-    runner.train()
-    note = tmp_path / 'run' / 'last_checkpoint'
-    if last is None:
-        note.unlink()
-    elif not last:
-        note.write_text('')
-    folder = tmp_path / 'out' / 'run'
-    assert make_runner(checkpoint=checkpoint, resume=True).choose_checkpoint() == str(folder / 'step-0003.pth')
-    os.truncate(folder / 'step-0003.pth', 100)
-    assert make_runner(checkpoint=checkpoint, resume=True).choose_checkpoint() == str(folder / 'step-0002.pth')
-
-
-@pytest.mark.parametrize('template', ['ck/iter_{}.pth', 'at_{}/model.pth'])
-def test_runner__names_of_checkpoints_may_have_folders(make_runner, tmp_path, template):
-    checkpoint = dict(interval=1, filename_tmpl=template)
-    make_runner(until=3, checkpoint=checkpoint).train()
-    work_dir = tmp_path / 'run'
-    paths = [str(work_dir / template.format(number)) for number in (1, 2, 3)]
-    assert [path for path in paths if not os.path.exists(path)] == []
-    for note in ('as it is', 'of a folder that was moved', 'none'):
-        if note == 'of a folder that was moved':
-            (work_dir / 'last_checkpoint').write_text(paths[2].replace('/run/', '/before/'))
-        elif note == 'none':
-            (work_dir / 'last_checkpoint').unlink()
-        assert make_runner(checkpoint=checkpoint, resume=True).choose_checkpoint() == paths[2]
-    os.truncate(paths[2], 100)
-    runner = make_runner(until=4, checkpoint=checkpoint, resume=True)
-    assert runner.choose_checkpoint() == paths[1]
-    runner.train()
-    assert runner.iter == 4
+def test_runner__reads_the_checkpoint_once_and_says_why_it_is_this_one(make_runner, tmp_path, monkeypatch):
+    make_runner(until=2).train()
+    read, loads = CheckpointLoader.load_checkpoint, []
+    monkeypatch.setattr(CheckpointLoader, 'load_checkpoint', lambda path, *rest, **kw: loads.append(path) or read(path))
+    path, said = str(tmp_path / 'run' / 'iter_2.pth'), []
+    for options, why in (
+        ({}, 'the newest whole checkpoint in'),
+        (dict(load_from=path), 'named by --resume or load_from'),
+    ):
+        runner = make_runner(until=3, resume=True, **options)
+        monkeypatch.setattr(type(runner.logger), 'info', lambda self, message, *args: said.append(message))
+        assert runner.choose_checkpoint() == path
+        runner.train()
+        assert runner.iter == 3 and loads == [path]
+        assert len([line for line in said if line.startswith(f'Resume from {path}, ') and why in line]) == 1
+        (tmp_path / 'run' / 'iter_3.pth').unlink()
+        (tmp_path / 'run' / 'last_checkpoint').write_text(path)
+        loads.clear()
 
 
 def test_runner__a_validation_alone_needs_no_training_data(make_runner, tmp_path):
@@ -303,21 +97,15 @@ def test_runner__a_validation_alone_needs_no_training_data(make_runner, tmp_path
     assert 'output' in metrics and isinstance(runner._train_loop, dict)
 
 
-def test_runner__weights_alone_are_not_resumed(make_runner, tmp_path):
-    make_runner('first', until=2).train()
-    checkpoint = torch.load(tmp_path / 'first' / 'iter_2.pth', weights_only=False)
-    for kept in (['meta', 'state_dict'], ['state_dict']):
-        path = str(tmp_path / 'weights.pth')
-        torch.save({name: checkpoint[name] for name in kept}, path)
-        runner = make_runner('second', resume=True, load_from=path)
-        with pytest.raises(CheckpointError, match=r'weights\.pth cannot be resumed: .*message_hub.*set load_from='):
-            runner.train()
-        assert runner.iter == 0
-    make_runner('third', until=1, load_from=path).train()
-
-
-@pytest.mark.parametrize('sampler', ['RandomSampler', 'WeightedRandomSampler', 'SequentialSampler'])
-@pytest.mark.parametrize('by_epoch, stop, end', [(False, 'iter_6', 'iter_9'), (True, 'epoch_2', 'epoch_4')])
+@pytest.mark.parametrize(
+    'sampler, by_epoch, stop, end',
+    [
+        ('RandomSampler', False, 'iter_6', 'iter_9'),
+        ('RandomSampler', True, 'epoch_2', 'epoch_4'),
+        ('WeightedRandomSampler', False, 'iter_6', 'iter_9'),
+        ('SequentialSampler', True, 'epoch_2', 'epoch_4'),
+    ],
+)
 def test_runner__resumes_with_samplers_that_nobody_tells_the_epoch(
     make_runner, tmp_path, monkeypatch, sampler, by_epoch, stop, end
 ):
@@ -336,81 +124,3 @@ def test_runner__resumes_with_samplers_that_nobody_tells_the_epoch(
     resumed = make_runner('resumed', until, resume=True, **options)
     resumed.train()
     assert same(read(resumed, end), read(whole, end))
-
-
-def test_runner__a_single_checkpoint_under_one_name(make_runner, tmp_path):
-    checkpoint = dict(interval=1, filename_tmpl='latest.pth')
-    make_runner(until=2, checkpoint=checkpoint).train()
-    (tmp_path / 'run' / 'last_checkpoint').unlink()
-    path = make_runner(checkpoint=checkpoint, resume=True).choose_checkpoint()
-    assert path == str(tmp_path / 'run' / 'latest.pth')
-
-
-def test_runner__another_folder_that_cannot_be_written_to_is_told_before_training(make_runner, tmp_path):
-    (tmp_path / 'file').write_text('')
-    runner = make_runner(checkpoint=dict(interval=1, out_dir=str(tmp_path / 'file' / 'out')))
-    with pytest.raises(CheckpointError, match="out_dir='.*file/out' cannot be written to: Not a directory"):
-        runner.train()
-    assert runner.iter == 0
-
-
-def test_runner__what_cannot_be_resumed_is_told_with_the_first_checkpoint(make_runner, monkeypatch):
-    runner, warned = make_runner(until=2), []
-    runner.message_hub.update_info('oddity', Decimal(1))
-    monkeypatch.setattr(type(runner.logger), 'warning', lambda self, message, *args: warned.append(message))
-    runner.train()
-    warned = [message for message in warned if 'decimal.Decimal' in message]
-    assert len(warned) == 1 and 'resumed only with TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1' in warned[0]
-
-
-def test_runner__a_note_of_what_is_gone(make_runner, tmp_path, monkeypatch):
-    runner = make_runner(resume=True)
-    (tmp_path / 'run' / 'last_checkpoint').write_text('/mnt/elsewhere/iter_3.pth')
-    warned = []
-    monkeypatch.setattr(runner.logger, 'warning', lambda message, *args: warned.append(message))
-    assert runner.choose_checkpoint() is None
-    assert any('names /mnt/elsewhere/iter_3.pth, which is not there' in message for message in warned)
-
-
-class Checkpoints:
-    def __init__(self, folder):
-        self.folder = folder
-
-    def write(self, name, time):
-        torch.save(dict(weight=torch.ones(100)), self.folder / name)
-        os.utime(self.folder / name, (time, time))
-        return str(self.folder / name)
-
-    def damage(self, path):
-        with open(path, 'r+b') as file:
-            file.seek(os.path.getsize(path) // 2)
-            file.write(b'\xff' * 8)
-
-    def find(self):
-        return find_whole_checkpoint([str(self.folder)], logging.getLogger('sar_mm.test'))
-
-
-@pytest.fixture
-def checkpoints(tmp_path):
-    return Checkpoints(tmp_path)
-
-
-def test_find_whole_checkpoint__the_newest_or_the_one_before(checkpoints, caplog):
-    assert checkpoints.find() is None
-    paths = [checkpoints.write(f'iter_{number}.pth', time) for number, time in ((80, 1), (10, 2), (20, 3))]
-    checkpoints.write('best_accuracy_iter_20.pth', 4)
-    assert checkpoints.find() == paths[2]  # 80 is of an older run
-    checkpoints.damage(paths[2])
-    assert checkpoints.find() == paths[1]
-    assert caplog.messages == [f'{paths[2]} is damaged and passed over: training goes on from {paths[1]}.']
-    for path in paths[:2]:
-        os.truncate(path, 100)
-    with pytest.raises(CheckpointError, match=r'every checkpoint in .* is damaged.*--resume PATH'):
-        checkpoints.find()
-
-
-@pytest.mark.parametrize('named', ['', 'elsewhere/iter_10.pth', '\x00\udcff'])
-def test_find_whole_checkpoint__goes_by_last_checkpoint_where_it_can(checkpoints, named):
-    old, new = checkpoints.write('iter_10.pth', 1), checkpoints.write('iter_20.pth', 2)
-    (checkpoints.folder / 'last_checkpoint').write_bytes(named.encode(errors='surrogateescape'))
-    assert checkpoints.find() == (old if 'iter_10' in named else new)

@@ -59,7 +59,7 @@ def make(tmp_path):
     ],
 )
 def test_check_unlabelled__names_a_step_that_loads_labels(pipeline, make):
-    message = r'train\.dataset\.unlabelled\.pipeline: LoadAnnotations needs .* they have not: leave the step out, or'
+    message = r'train\.dataset\.unlabelled\.pipeline: LoadAnnotations needs .* do not exist: leave the step out, or'
     with pytest.raises(UsageError, match=message):
         check_unlabelled(Semi(make(*pipeline)), 'train.dataset')
 
@@ -76,9 +76,9 @@ def test_check_unlabelled__names_a_crop_by_classes(pipeline, labels, make):
     [
         (
             dict(type='LoadBiomedicalAnnotation'),
-            'LoadBiomedicalAnnotation needs .* they have not: leave the step out, or',
+            'LoadBiomedicalAnnotation needs .* do not exist: leave the step out, or',
         ),
-        (dict(type='GenerateEdge'), 'GenerateEdge needs .* they have not: leave the step out$'),
+        (dict(type='GenerateEdge'), 'GenerateEdge needs .* do not exist: leave the step out$'),
         (dict(type='BioMedical3DRandomCrop', crop_shape=8), 'BioMedical3DRandomCrop needs .* leave the step out$'),
         (
             dict(type='BioMedical3DRandomFlip', prob=0.5, axes=(0,)),

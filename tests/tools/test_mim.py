@@ -118,6 +118,7 @@ def test_base__of_this_package(environments, kind):
     script = (
         'import sar_mm\n'
         'from mmengine.config import Config\n'
+        'sar_mm.allow_bases()\n'
         f'path, scope = Config._get_cfg_path("sar_mm::quickstart/{CLASSIFICATION}", "")\n'
         'print(sar_mm.__file__, path, scope, Config.fromfile(path).model.head.type)\n'
     )

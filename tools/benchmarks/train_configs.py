@@ -28,7 +28,7 @@ from measure import made_with, write_page
 from mmengine.config import Config
 from mmengine.device import get_device
 
-import sar_mm  # noqa: F401  (configs with a `_base_` in mmseg)
+from sar_mm import allow_bases
 from sar_mm.cli.run_tool import run_tool
 
 TOOLS = Path(__file__).resolve().parents[1]
@@ -234,6 +234,7 @@ def main() -> None:
     parser.add_argument('--page', type=Path, help='Markdown file to write the table into')
     parser.add_argument('--mark', default='results', help='name of the place in the page')
     args = parser.parse_args()
+    allow_bases()
     missing = [str(config) for config in args.configs if not config.is_file()]
     if missing:
         parser.error(f'there is no config {missing[0]}')

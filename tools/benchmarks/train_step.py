@@ -44,6 +44,8 @@ from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
+from sar_mm import allow_bases
+
 KINDS = ('stock', 'sar')
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 2**20
@@ -87,6 +89,7 @@ STOCK = {
 
 def read_config(stock: str, kind: str, size: Sequence[int]) -> Config:
     """Return the stock config, for images of another size, or its SAR version."""
+    allow_bases()
     base = stock if '::' in stock else str(ROOT / stock)
     cfg = Config.fromstring(f'_base_ = {base!r}\n', '.py')
     cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))  # as the Runner does

@@ -1,4 +1,4 @@
-"""Deferred re-balancing (Cao et al., NeurIPS 2019): learn features from the data as they are, then balance."""
+"""Deferred re-balancing (Cao et al., NeurIPS 2019): first train on the data as they are, then balance the classes."""
 
 from typing import List, Optional
 
@@ -17,14 +17,13 @@ from .class_counts import training_class_counts
 
 @HOOKS.register_module()
 class DeferredReweightingHook(Hook):
-    """Weights the classes in the losses from some epoch or iteration on (DRW).
+    """Weights the classes in the losses from an epoch or iteration on (DRW); LDAM-DRW is LDAM's loss with this hook.
 
     The weights are proportional to (1 - beta) / (1 - beta^n_k), n_k being the training images of class k, and average 1
     over the training images, so that the step size stays. They become the ``class_weight`` of every module of the model
     that has this attribute: the cross-entropies of MMPretrain and MMSegmentation, and the long-tailed losses of this
-    package. Where it is a buffer, as in other losses, its values are replaced, since moving averages of the model pair
-    buffers by position. Until then, the ``class_weight`` of the config holds.
-    LDAM-DRW is LDAM's loss with this hook. A resumed run goes on as if it had not been interrupted.
+    package. Where it is a buffer, its values are replaced: moving averages of the model pair buffers by position. Until
+    then, the ``class_weight`` of the config holds.
 
     Where pixels are ignored, take a loss of this package: with ``class_weight``, CrossEntropyLoss of mmseg 1.2.2 fails
     on ignored pixels (IndexError), and that of the OneDL fork does with ``avg_non_ignore=True``.
@@ -68,7 +67,7 @@ class DeferredReweightingHook(Hook):
         self.kind = kind
 
     def before_train(self, runner: Runner) -> None:
-        # All that can go wrong should do so now, not after most of the training.
+        # What fails should fail now, not after most of the training.
         if self.by_epoch:
             _check_epochs(runner, type(self).__name__, 'use by_epoch=False')
         counts = training_class_counts(runner, self.file, self.kind)
@@ -96,9 +95,7 @@ class DeferredReweightingHook(Hook):
 
 @HOOKS.register_module()
 class DeferredResamplingHook(Hook):
-    """Draws the classes differently from some epoch on (DRS), by the power of a :class:`ClassPowerSampler`.
-
-    A resumed run goes on as if it had not been interrupted.
+    """Sets the power of a :class:`ClassPowerSampler` from an epoch on (DRS).
 
     Args:
         begin: The first epoch with the new power, counted from 0.

@@ -9,20 +9,28 @@ from torch.utils.hooks import RemovableHandle
 from ...checks import check
 from ...registry import HOOKS
 
-# Where the models of the toolboxes keep their classifier; -1 is the last head of a cascade.
-_PLACES = ('decode_head.conv_seg', 'decode_head.-1.conv_seg', 'head.fc', 'head.layers.head', 'head.head')
+# Where a model keeps its classifier, SAR heads first; -1 is the last head of a cascade.
+_PLACES = (
+    'decode_head.classifier_layer',
+    'decode_head.-1.classifier_layer',
+    'head.classifier_layer',
+    'decode_head.conv_seg',
+    'decode_head.-1.conv_seg',
+    'head.fc',
+    'head.layers.head',
+    'head.head',
+)
 
 
 @HOOKS.register_module()
 class FeatureTapHook(Hook):
-    """Shows metrics the features in front of the classifier during validation and testing.
+    """Passes the classifier's input to metrics during validation and testing, of stock and SAR models.
 
-    Every metric with a method ``observe(feature)``, such as FeatureGeometry, is given the classifier's input, (N, C) or
-    (N, C, H, W), once per forward pass; dropout in front of it is inactive then. Before the first one, its
-    ``set_reference(classifier_weight, anchors)`` is given the classifier's weight (K, C) and the semantic anchors
-    (K, C), or None where the model has none or they were never set. Stock and SAR models alike; the model does not
-    change. In a semi-supervised model, student and teacher are both tapped, and the one that predicts is observed,
-    in a StudentTeacherValLoop one after the other, each with a reference of its own.
+    Every metric with a method ``observe(feature)``, such as FeatureGeometry, gets the classifier's input, (N, C) or
+    (N, C, H, W), once per forward pass; dropout is inactive then. Before the first one, its
+    ``set_reference(classifier_weight, anchors)`` gets the classifier's weight (K, C) and the semantic anchors (K, C),
+    or None where the model has none or they were never set. In a semi-supervised model, the part that predicts is
+    observed; in a StudentTeacherValLoop both are, each with its own reference.
 
     Args:
         layer: Dotted name of the classifier in the model, in a semi-supervised one in the student. None: what a SAR
@@ -45,7 +53,7 @@ class FeatureTapHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         if runner.val_loop is not None and hasattr(runner.val_loop, 'evaluator'):
-            # A layer that does not exist should end a training now, not at its first validation.
+            # A missing layer should end the training now, not at its first validation.
             self._attach(runner.model, runner.val_loop.evaluator.metrics)
             self._detach()
 
@@ -62,7 +70,7 @@ class FeatureTapHook(Hook):
         self._detach()
 
     def _attach(self, model: nn.Module, metrics: List) -> None:
-        self._detach()  # a run that an error ended leaves it attached
+        self._detach()  # an error leaves hooks attached
         metrics = [metric for metric in metrics if hasattr(metric, 'observe')]
         if not metrics:
             return
@@ -122,19 +130,12 @@ def find_classifier(model: nn.Module, name: Optional[str] = None) -> Tuple[nn.Mo
 
 
 def _default_classifier(model: nn.Module) -> nn.Module:
-    tried = []
-    for place in ('decode_head', 'decode_head.-1', 'head'):
-        tried.append(f'{place}.classifier_layer')
-        layer = getattr(_get(model, place), 'classifier_layer', None)
-        if layer is not None:
-            return layer
     for place in _PLACES:
-        tried.append(place)
         layer = _get(model, place)
         if layer is not None:
             return layer
     raise ValueError(
-        f'FeatureTapHook finds no classifier in {type(model).__name__} (tried {", ".join(tried)}): name it by the '
+        f'FeatureTapHook finds no classifier in {type(model).__name__} (tried {", ".join(_PLACES)}): name it by the '
         'argument `layer`, as in layer="head.layers.1.fc"'
     )
 

@@ -9,12 +9,15 @@ from ...registry import HOOKS
 
 @HOOKS.register_module()
 class ShareBuffersHook(Hook):
-    """Gives all processes the buffers of the main one before ``CheckpointHook`` saves, and around every validation.
+    """Broadcasts the buffers of the main process before ``CheckpointHook`` saves, and before and after a validation.
 
-    Each process has running statistics of its own images, and a checkpoint has those of the main one, with which all
-    processes of a resumed run start. Where they are shared, the run that is not interrupted goes on with them, too.
-    :class:`ResumableRunner` registers it where there are several processes. A checkpoint that another hook saves shares
-    nothing: a run resumed from it has other statistics in the other processes.
+    Each process has running statistics of its own images. A checkpoint has those of the main process, with which all
+    processes of a resumed run start: so does the run that is not interrupted, with this hook. :class:`ResumableRunner`
+    registers it where there are several processes. When another hook saves a checkpoint, nothing is shared.
+
+    Example::
+
+        custom_hooks = [dict(type='ShareBuffersHook')]  # for other runners
     """
 
     priority = 'LOW'  # after EMAHook has changed weights, before CheckpointHook saves
@@ -22,33 +25,30 @@ class ShareBuffersHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Optional[dict] = None
     ) -> None:
-        """Share where a ``CheckpointHook`` that counts iterations saves next."""
         if any(_saves(hook, runner, by_epoch=False) for hook in runner.hooks):
             share_buffers(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Share where a ``CheckpointHook`` that counts epochs saves next."""
         if any(_saves(hook, runner, by_epoch=True) for hook in runner.hooks):
             share_buffers(runner)
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Share, so that all processes validate one model."""
         share_buffers(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
-        """Share, as ``CheckpointHook`` may save once more for the best score, and ``EMAHook`` has swapped weights."""
+        # CheckpointHook may save once more for the best score, and EMAHook has swapped weights.
         share_buffers(runner)
 
 
 def share_buffers(runner: Runner) -> None:
-    """Take the buffers of the main process; all have to call it."""
+    """Broadcast the buffers of the main process; all processes have to call it."""
     if get_world_size() > 1:
         for buffer in runner.model.buffers():
             broadcast(buffer)
 
 
 def _saves(hook: Hook, runner: Runner, by_epoch: bool) -> bool:
-    """Tell whether a hook saves now, as ``CheckpointHook`` decides it."""
+    """Return whether a hook saves now, as ``CheckpointHook`` decides it."""
     if not isinstance(hook, CheckpointHook) or hook.by_epoch is not by_epoch:
         return False
     if by_epoch:
