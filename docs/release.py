@@ -19,6 +19,8 @@ from experiments import EXPERIMENTS, ROOT  # noqa: E402
 from results import results_of, work_dir_of  # noqa: E402
 from train_configs import Run, is_there, log_files  # noqa: E402
 
+from sar_mm import allow_bases  # noqa: E402
+
 RELEASE = ROOT / 'release'
 PUBLISHED = ('full-length', 'cifar10')
 COLLECTIONS = {
@@ -96,6 +98,7 @@ def write_metafile(folder: Path, models: List[dict]) -> None:
 
 
 def main() -> None:
+    allow_bases()
     RELEASE.mkdir(exist_ok=True)
     models: Dict[Path, List[dict]] = {}
     for name in PUBLISHED:

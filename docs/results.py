@@ -22,6 +22,8 @@ from matplotlib.figure import Figure  # noqa: E402
 from measure import write_page  # noqa: E402
 from train_configs import order, read_results, render, train_missing  # noqa: E402
 
+from sar_mm import allow_bases  # noqa: E402
+
 PAGE = Path(__file__).with_suffix('.md')
 RESULTS = Path(__file__).with_suffix('')
 
@@ -122,6 +124,7 @@ def main() -> None:
     parser.add_argument('--list', action='store_true', help='show how much is done')
     parser.add_argument('--train', nargs='*', choices=[*EXPERIMENTS, []], metavar='NAME', help='default all')
     args = parser.parse_args()
+    allow_bases()
     if args.list:
         for name, experiment in EXPERIMENTS.items():
             results, number = done(experiment)
