@@ -38,8 +38,15 @@ def test_import__names_the_packages_of_the_requirements(run_python):
     assert onedl_names(message) == onedl_names(path.read_text())
 
 
-@pytest.mark.parametrize('toolbox, other', [('mmseg', 'SARLinearClsHead'), ('mmpretrain', 'SARFCNHead')])
-@pytest.mark.parametrize('error', ['AttributeError', 'KeyError', 'OSError', 'ImportError'])
+@pytest.mark.parametrize(
+    'toolbox, other, error',
+    [
+        ('mmseg', 'SARLinearClsHead', 'AttributeError'),
+        ('mmseg', 'SARLinearClsHead', 'ImportError'),
+        ('mmpretrain', 'SARFCNHead', 'KeyError'),
+        ('mmpretrain', 'SARFCNHead', 'OSError'),
+    ],
+)
 def test_import__with_a_broken_toolbox(run_python, tmp_path, toolbox, other, error):
     pytest.importorskip('mmpretrain' if toolbox == 'mmseg' else 'mmseg')
     (tmp_path / toolbox).mkdir()
