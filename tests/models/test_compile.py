@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader
 
 from sar_mm.models import SemanticAnchorHead
 
+pytestmark = pytest.mark.ci
+
 KINDS = ['seg', 'cls']
 SCOPE = dict(seg='mmseg', cls='mmpretrain')
 NUM_CLASSES, CHANNELS = 4, 6

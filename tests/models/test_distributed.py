@@ -23,6 +23,8 @@ from mmengine.registry import DefaultScope
 from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
 from torch.utils.checkpoint import checkpoint
 
+pytestmark = pytest.mark.ci
+
 ROOT = Path(__file__).parents[2]
 TOOLBOX = dict(seg='mmseg', cls='mmpretrain')
 KINDS = list(TOOLBOX)
