@@ -12,11 +12,12 @@ TOOL = Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'semi_splits
 
 
 @pytest.fixture
-def run(run_tool, tmp_path):
+def run(run_tool, tmp_path, monkeypatch):
     """Run the tool in its folder; return what it wrote and all it printed."""
+    monkeypatch.chdir(tmp_path)
 
     def run(*arguments, out='out', code=0):
-        printed = run_tool(TOOL, *arguments, '--out', out, folder=tmp_path, code=code)
+        printed = run_tool(TOOL, *arguments, '--out', out, code=code)
         assert (tmp_path / out).exists() == (code == 0)  # nothing is written on error
         if code:
             return printed
