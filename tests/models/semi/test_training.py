@@ -40,8 +40,17 @@ os._exit(0)  # the threads of gloo may abort a process that ends otherwise
 """
 
 
-@pytest.mark.parametrize('options', ['teacher=dict(momentum=0.2)', 'joint_forward=True', 'joint_forward=False'])
-@pytest.mark.parametrize('kind', ['cls', 'seg'])
+@pytest.mark.parametrize(
+    ('kind', 'options'),
+    [
+        ('cls', 'teacher=dict(momentum=0.2)'),
+        ('seg', 'joint_forward=True'),
+        ('cls', 'joint_forward=False'),
+        pytest.param('cls', 'joint_forward=True', marks=pytest.mark.slow),
+        pytest.param('seg', 'teacher=dict(momentum=0.2)', marks=pytest.mark.slow),
+        pytest.param('seg', 'joint_forward=False', marks=pytest.mark.slow),
+    ],
+)
 def test_two_processes__agree_on_weights_teacher_anchors_and_thresholds(kind, options, make_semi, run_python, tmp_path):
     make_semi(kind)  # skips where the toolbox is missing
     conftest = str(Path(__file__).with_name('conftest.py'))
@@ -149,6 +158,7 @@ def whole_run(folder):
     return torch.load(folder / 'whole' / 'iter_40.pth', map_location='cpu', weights_only=False)
 
 
+@pytest.mark.slow
 def test_train__killed_and_resumed_is_as_if_nothing_had_happened(folder, whole_run):
     process = start(folder, '--work-dir', 'killed')
     marker = folder / 'killed' / 'last_checkpoint'
