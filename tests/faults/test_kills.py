@@ -114,7 +114,7 @@ def test_differences__are_found_to_the_last_bit():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ('task', 'processes'),
-    [pytest.param(*run, marks=[pytest.mark.ci] if run in (('classification', 1), ('semi', 1)) else []) for run in RUNS],
+    [pytest.param(*run, marks=[pytest.mark.ci] if run == ('semi', 1) else []) for run in RUNS],
 )
 def test_kills__resumed_run_ends_as_the_uninterrupted_one(
     task, processes, make_training, uninterrupted, record_property

@@ -13,8 +13,6 @@ from torch.utils.data import DataLoader
 
 from sar_mm.models import SemanticAnchorHead
 
-pytestmark = pytest.mark.ci
-
 KINDS = ['seg', 'cls']
 SCOPE = dict(seg='mmseg', cls='mmpretrain')
 NUM_CLASSES, CHANNELS = 4, 6
@@ -172,6 +170,7 @@ def opened_model(kind, make_model, sar_heads, open_gate):
 
 
 @needs_compile
+@pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.parametrize('kind', KINDS)
 def test_model__forward_compiles_to_one_graph(kind, make_model, make_batch, sar_heads, open_gate):
@@ -257,7 +256,7 @@ def check(found, expected):
 
 @needs_compile
 @pytest.mark.slow
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('kind', ['seg', pytest.param('cls', marks=pytest.mark.ci)])
 def test_runner__compiled_training_step(kind, train):
     graphs = torch._dynamo.utils.counters['stats']
     graphs.clear()
@@ -277,6 +276,7 @@ def inductor(tmp_path, monkeypatch):
 
 
 @needs_compiler
+@pytest.mark.ci
 @pytest.mark.slow
 def test_anchor_head__compiles_with_inductor(inductor):
     compare_compiled('segmentation', LEARNING, inductor)
