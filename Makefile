@@ -3,6 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_ARGS ?=
 TEST_ARGS ?=
+# Processes that run tests at the same time; the tests of a file stay together, as they share what their fixtures make.
+TEST_PROCESSES ?= 2
+PYTEST := -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 UPSTREAM := .venv-upstream
@@ -23,16 +26,16 @@ demo: install  ## train and compare the quickstart models
 	$(BIN)/python tools/demo.py $(DEMO_ARGS)
 
 test: install  ## the tests that take seconds each
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) $(TEST_ARGS)
 
 test-all: install  ## the slow ones too, such as a step of every config
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '' $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m '' $(TEST_ARGS)
 
 test-faults: install  ## kills, damaged files, wrong configs and bad data: writes docs/reliability.md
 	OMP_NUM_THREADS=1 $(BIN)/python docs/reliability.py
 
 test-upstream: $(UPSTREAM)/.installed  ## the tests and the demo on the upstream OpenMMLab packages; compiles mmcv
-	OMP_NUM_THREADS=1 $(UPSTREAM)/bin/python -m pytest $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(UPSTREAM)/bin/python $(PYTEST) $(TEST_ARGS)
 	$(UPSTREAM)/bin/python tools/demo.py $(DEMO_ARGS)
 
 # PyTorch and what compiles mmcv have to be there before mmcv.

@@ -5,12 +5,14 @@ import os
 import random
 import subprocess
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import ConfigDict
+from mmengine.config import utils as config_utils
 from mmengine.registry import DefaultScope
 
 import sar_mm
@@ -20,6 +22,8 @@ sar_mm.allow_bases()  # as the tools do
 NUM_CLASSES = 5
 SEG_KINDS = ('seg', 'cascade')
 ADDED = {'loss_anchor', 'loss_pull', 'anchor_acc', 'anchor_conf', 'anchor_gate', 'anchor_cos', 'anchor_cos_mean'}
+# mmengine parses all metafiles of a toolbox for every `_base_` in it: 0.6 s for each config that is read.
+config_utils.load = lru_cache(maxsize=None)(config_utils.load)
 
 
 def _seed(seed):

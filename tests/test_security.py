@@ -1,8 +1,6 @@
 """What docs/security.md says of the code: nothing that runs what a file says, nothing that fetches unasked."""
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -63,17 +61,21 @@ def test_findings__are_found(code, expected):
     assert expected in [name for _, name in findings(code)]
 
 
-@pytest.mark.parametrize('path', SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_sources__run_and_fetch_nothing_that_a_file_names(path):
-    found = [name for _, name in findings(path.read_text(encoding='utf-8'))]
+def test_sources__run_and_fetch_nothing_that_a_file_names():
+    found = {
+        str(path.relative_to(ROOT)): [name for _, name in findings(path.read_text(encoding='utf-8'))]
+        for path in SOURCES
+    }
+    assert len(found) > 100
     # A converter unpickles a file where it is told to with --trust.
-    allowed = ['torch.load, trusting'] if path.name == 'conversion.py' else []
-    assert found == allowed
+    assert {path: names for path, names in found.items() if names} == {
+        path: ['torch.load, trusting'] for path in found if Path(path).name == 'conversion.py'
+    }
 
 
-def test_import__opens_no_connection():
+def test_import__opens_no_connection(run_python):
     """Importing the package and its models needs no network."""
-    code = (
+    run_python(
         'import socket\n'
         'def refuse(*args, **kwargs): raise AssertionError("a connection was opened")\n'
         'socket.socket.connect = socket.getaddrinfo = refuse\n'
@@ -81,5 +83,3 @@ def test_import__opens_no_connection():
         'from sar_mm.registry import MODELS\n'
         'assert MODELS.get("sar_mm.SemanticAnchorHead") is not None'
     )
-    result = subprocess.run([sys.executable, '-c', code], stderr=subprocess.PIPE, text=True)
-    assert result.returncode == 0, result.stderr[-2000:]

@@ -8,17 +8,17 @@ from ..checks import check_integer, check_seed
 
 
 class PredefinedAnchors(ABC):
-    """Class anchors that are drawn from a seeded generator of their own and never see the data.
+    """Base of class anchors that are made from a seed, without data.
 
-    Calling the object gives the anchors: a float32 tensor (K, D) on the CPU, the same in every process.
+    Calling the object returns the anchors: a float32 tensor (K, D) on the CPU, the same in every process.
 
     Args:
-        dim: D, the anchor dimension. None: as many as the features have channels.
+        dim: D, the anchor dimension. None: the number of channels of the features.
         seed: Seed of the generator.
 
     Raises:
-        ValueError: ``dim`` below 1, a ``seed`` that is negative or too large, fewer than two classes.
-        TypeError: A subclass generates no floating-point tensor.
+        ValueError: ``dim`` below 1, a ``seed`` that is negative or too large, or fewer than two classes.
+        TypeError: ``generate`` of a subclass returns no floating-point tensor.
     """
 
     def __init__(self, dim: Optional[int] = None, seed: int = 0) -> None:
@@ -31,7 +31,7 @@ class PredefinedAnchors(ABC):
     def __call__(self, num_classes: int, channels: int) -> Tensor:
         check_integer('num_classes', num_classes, minimum=2)
         check_integer('channels', channels, minimum=1)
-        # The device is named because a model may be built under a default device that has another generator.
+        # Named, as a model may be built under another default device.
         generator = torch.Generator(device='cpu').manual_seed(self.seed)
         anchors = self.generate(num_classes, self.dim or channels, generator)
         return _checked(anchors, num_classes, f'{type(self).__name__}.generate()').to('cpu', torch.float32)
@@ -53,8 +53,8 @@ def _checked(anchors: Tensor, num_classes: int, name: str) -> Tensor:
 
 
 def random_orthonormal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
-    """Draw ``rows`` orthonormal vectors of ``columns`` entries: float64, uniform over all such sets."""
+    """Return ``rows`` random orthonormal vectors of ``columns`` entries, float64, uniformly distributed."""
     gaussian = torch.randn(columns, rows, generator=generator, dtype=torch.float64, device='cpu')
     q, r = torch.linalg.qr(gaussian)
-    # QR fixes its columns up to their signs, which differ from one LAPACK to the next.
+    # QR leaves the signs of the columns open; LAPACKs differ in them.
     return (q * r.diagonal().sign()).t()

@@ -12,18 +12,18 @@ from .base import PredefinedAnchors
 
 @ANCHORS.register_module()
 class EmbeddingAnchors(PredefinedAnchors):
-    """Anchors read from a file, row k for class k; text embeddings of the class names, for instance.
+    """Anchors read from a file, row k for class k, for instance text embeddings of the class names.
 
-    Files are read without unpickling anything, and when the anchors are made only: to test or export a model, whose
-    checkpoint has its anchors, the file may be missing.
+    Nothing is unpickled. The file is read when the anchors are made: a test or an export, which takes the anchors from
+    the checkpoint, does not need it.
 
     Args:
         path: A ``.npy`` or ``.safetensors`` file with a floating-point matrix (K, D).
-        key: Name of the tensor in a ``.safetensors`` file; needed when it holds several.
+        key: Name of the tensor in a ``.safetensors`` file; required if it holds several.
 
     Raises:
         FileNotFoundError: There is no such file when the anchors are made.
-        ValueError: The file is of another kind, holds pickled objects, or its matrix is not (K, D) and finite.
+        ValueError: The file has another suffix, holds pickled objects, or its matrix is not (K, D) and finite.
 
     Example::
 

@@ -12,10 +12,10 @@ from .simplex_etf import simplex_etf
 
 @ANCHORS.register_module()
 class EquiangularAnchors(PredefinedAnchors):
-    """Unit vectors with a prescribed cosine between every pair, randomly rotated.
+    """Unit vectors with the same cosine between every pair, randomly rotated.
 
-    K such vectors take K dimensions, and one less where the cosine is the smallest there is, -1 / (K - 1): a simplex.
-    With cosine 0 they are orthonormal; near 1 they are all but one direction.
+    They need K dimensions, and K - 1 for the smallest possible cosine, -1 / (K - 1), which gives a simplex. With
+    cosine 0 they are orthonormal.
 
     Args:
         dim: See :class:`PredefinedAnchors`.
@@ -23,7 +23,7 @@ class EquiangularAnchors(PredefinedAnchors):
         cosine: The cosine of every pair, in [-1 / (K - 1), 1).
 
     Raises:
-        ValueError: A cosine that K vectors cannot have, or too few dimensions.
+        ValueError: A cosine that K vectors cannot share, or too few dimensions.
 
     Example::
 

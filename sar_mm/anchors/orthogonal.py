@@ -8,7 +8,7 @@ from .base import PredefinedAnchors, random_orthonormal
 
 @ANCHORS.register_module()
 class OrthogonalAnchors(PredefinedAnchors):
-    """Orthonormal anchors: every pair at cosine 0. At most ``dim`` classes.
+    """Orthonormal anchors: cosine 0 between every pair; at most ``dim`` classes.
 
     See :class:`PredefinedAnchors` for the arguments.
 

@@ -12,14 +12,14 @@ from .simplex_etf import simplex_etf
 
 @ANCHORS.register_module()
 class SeparatedAnchors(PredefinedAnchors):
-    """Unit vectors spread over the sphere by minimising the largest pairwise cosine; any K, any D.
+    """Unit vectors that minimize the largest pairwise cosine, for any K and D.
 
-    Where a simplex fits (K <= D + 1) it is the exact optimum and is returned.
+    For K <= D + 1 the result is a simplex, the exact optimum; else it is optimized from a random start.
 
     Args:
         dim: See :class:`PredefinedAnchors`.
         seed: See :class:`PredefinedAnchors`.
-        steps: Optimisation steps from the random start.
+        steps: Number of optimization steps.
 
     Raises:
         ValueError: ``steps`` below 0.
@@ -39,7 +39,7 @@ class SeparatedAnchors(PredefinedAnchors):
             return simplex_etf(num_classes, dim, generator)
         points = torch.randn(num_classes, dim, generator=generator, dtype=torch.float64, device='cpu')
         points = F.normalize(points)
-        if dim > 1:  # in one dimension there are two directions, and no gradient between them
+        if dim > 1:  # in one dimension, the two directions have no gradient between them
             points = self._spread(points)
         return points
 
@@ -49,7 +49,7 @@ class SeparatedAnchors(PredefinedAnchors):
         optimizer = torch.optim.Adam([points], lr=0.05)
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(self.steps, 1))
         for step in range(self.steps):
-            # The smooth maximum sharpens as the points settle: first everybody moves apart, then the closest pairs.
+            # The smooth maximum sharpens over the steps: first all pairs move apart, then the closest ones.
             sharpness = 10 * 20 ** (step / self.steps)
             unit = F.normalize(points)
             cosine = unit @ unit.t() - 4 * torch.eye(len(unit), dtype=unit.dtype, device='cpu')

@@ -9,8 +9,8 @@ from .base import PredefinedAnchors, random_orthonormal
 
 
 def simplex_etf(num_classes: int, dim: int, generator: torch.Generator) -> Tensor:
-    """Return a randomly rotated simplex of unit vectors, (K, D) float64, every pair at cosine -1 / (K - 1)."""
-    # An orthonormal basis of the complement of (1, ..., 1), one basis vector per column (Helmert's matrix).
+    """Return a randomly rotated simplex of unit vectors, (K, D) float64, with cosine -1 / (K - 1) of every pair."""
+    # Helmert's matrix: the columns are an orthonormal basis of the complement of (1, ..., 1).
     basis = torch.zeros(num_classes, num_classes - 1, dtype=torch.float64, device='cpu')
     for i in range(1, num_classes):
         basis[:i, i - 1] = 1 / math.sqrt(i * (i + 1))
@@ -21,7 +21,7 @@ def simplex_etf(num_classes: int, dim: int, generator: torch.Generator) -> Tenso
 
 @ANCHORS.register_module()
 class SimplexETFAnchors(PredefinedAnchors):
-    """Anchors that form a simplex equiangular tight frame: unit vectors, every pair at cosine -1 / (K - 1).
+    """Anchors that form a simplex equiangular tight frame: unit vectors with cosine -1 / (K - 1) of every pair.
 
     See :class:`PredefinedAnchors` for the arguments.
 

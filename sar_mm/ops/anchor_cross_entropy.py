@@ -8,14 +8,14 @@ from .precision import at_least_float32
 
 
 def anchor_cross_entropy(logits: Tensor, confidence: Optional[float] = 0.9) -> Tensor:
-    """Cross-entropy of the anchors, each weighted by its share of the whole: ``sum_U c^2 / sum_U c``.
+    """Cross-entropy of the anchors, weighted by itself: ``sum_U c^2 / sum_U c``.
 
-    c_k is the cross-entropy of anchor k and U the anchors whose probability of their own class is at most
-    ``confidence``. The gradient runs through the weights too.
+    c_k is the cross-entropy of anchor k, and U the anchors whose probability of their own class is at most
+    ``confidence``. The weights are part of the gradient.
 
     Args:
-        logits: (K, K), row k the task classifier's answer to the anchor of class k, of any floating dtype.
-        confidence: Anchors above it are left alone. None: none is.
+        logits: (K, K), any floating dtype; row k has the task classifier's logits of the anchor of class k.
+        confidence: Anchors with a higher probability of their class are excluded. None: all anchors count.
 
     Returns:
         A scalar, float32, or float64 for such logits; 0 where U is empty.
@@ -23,18 +23,18 @@ def anchor_cross_entropy(logits: Tensor, confidence: Optional[float] = 0.9) -> T
     logits = at_least_float32(logits)
     cost = -F.log_softmax(logits, dim=1).diagonal()
     if confidence is not None:
-        # Multiplied rather than selected: no size depends on a value, and a NaN is not hidden.
+        # A product rather than a selection: no shape depends on a value, and a NaN stays a NaN.
         cost = cost * (cost.detach().neg().exp() <= confidence)
     total = cost.sum()
-    # Shares rather than squares, which are infinite from 1e19 on.
+    # Divided before multiplied: squares overflow from 1e19 on.
     return (cost * (cost / torch.where(total > 0, total, torch.ones_like(total)))).sum()
 
 
 def anchor_scores(logits: Tensor) -> Tuple[Tensor, Tensor]:
-    """Tell which anchors are classified right, and with which probability of their own class.
+    """Return which anchors are classified correctly, and the probabilities of their own classes.
 
     Args:
-        logits: (K, K), row k the task classifier's answer to the anchor of class k, of any floating dtype.
+        logits: (K, K), any floating dtype; row k has the task classifier's logits of the anchor of class k.
 
     Returns:
         A boolean tensor, (K,), and the probabilities, (K,), float32, or float64 for such logits.

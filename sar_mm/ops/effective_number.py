@@ -17,11 +17,11 @@ def effective_number_weights(counts: Tensor, beta: float) -> Tensor:
         (K,), of the dtype of the counts if that is floating, else float32.
 
     Raises:
-        ValueError: ``beta`` out of its range, or what are no counts.
+        ValueError: ``beta`` outside [0, 1), or counts that are negative, not finite, all 0, or shares below 1.
     """
     check_beta(beta)
     check_class_counts('counts', counts)
-    # beta^n is near 1 for rare classes: expm1 keeps the digits of the difference.
+    # beta^n is near 1 for rare classes: expm1 keeps the digits of 1 - beta^n.
     log_beta = torch.log(torch.tensor(max(beta, 1e-300), dtype=torch.float64))
     weights = 1 / -torch.expm1(counts.double().clamp(min=1) * log_beta)
     weights = weights * len(counts) / weights.sum()

@@ -6,8 +6,9 @@ from torch import Tensor
 
 
 def nearest_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
-    """Bring label maps (N, H, W), of any integer dtype, to ``size`` by nearest-neighbour interpolation."""
-    # interpolate() takes no integers on every device, and a float copy of the labels may be larger than a feature map.
+    """Resize label maps (N, H, W), of any integer dtype, to ``size`` by nearest-neighbour interpolation."""
+    # interpolate() does not support integers on every device, and a float copy of the labels may exceed a feature map.
+    # So the indices are interpolated.
     rows, columns = (
         F.interpolate(
             torch.arange(old, device=labels.device, dtype=torch.float32)[None, None], size=new, mode='nearest'

@@ -11,9 +11,9 @@ from ..checks import check_choice
 from . import pull_blocked, pull_triton
 
 PATHS = ('auto', 'blocked', 'plain')
-# torch.compile makes one kernel each way of the plain formula; before torch 2.1 there is no such question.
+# torch.compile fuses the plain formula itself. torch.compiler.is_compiling is there from torch 2.1 on.
 _is_compiling = getattr(getattr(torch, 'compiler', None), 'is_compiling', lambda: False)
-_failed_kernels = []  # the error of a Triton kernel that did not compile or launch: it is not tried again
+_failed_kernels = []  # errors of Triton kernels that did not compile or launch; after one, blocks are used
 
 
 def pull_loss(
@@ -28,36 +28,36 @@ def pull_loss(
 ) -> Tensor:
     """Mean squared distance of the features to the anchors of their classes, per channel.
 
-    ``sum over valid i of ||f_i - S_{y_i}||^2 / (C * number of valid i)``, in float32, or float64 for such features. The
-    gradient goes to the features only, of any order. With class indices and features that are contiguous, or so with
-    channels last, the feature is read once in the forward and once in the backward pass, which writes the gradient;
-    nothing else of its size is made, unless the gradient is differentiated again.
+    ``sum over valid i of ||f_i - S_{y_i}||^2 / (C * number of valid i)``, in float32, or float64 for such features.
+    Only the features get a gradient; it can be differentiated again. For class indices and features that are contiguous
+    or channels-last, each pass reads the feature once, and the gradient is the only tensor of its size that is made,
+    unless it is differentiated again.
 
-    The environment variable ``SAR_MM_PULL`` chooses how: ``auto``, by Triton kernels on a GPU that runs them and by
-    blocks elsewhere; ``blocked``, by blocks everywhere; ``plain``, by the plain formula, which makes several tensors of
-    the feature's size.
+    The environment variable ``SAR_MM_PULL`` selects the implementation: ``auto``, Triton kernels on a GPU that runs
+    them, else blocks; ``blocked``, always blocks; ``plain``, the plain formula, with several tensors of the feature's
+    size.
 
     Args:
         feature: (N, C), (N, C, P) or (N, C, H, W), of any floating dtype.
-        target: Class indices, (N,), (N, P) or (N, H, W); ``ignore_index`` and anything outside [0, K) is not valid.
-            Or class probabilities (N, K), (N, K, P) or (N, K, H, W): a feature is pulled to the mixture ``T_i S``; one
-            of zeros is not valid.
+        target: Class indices, (N,), (N, P) or (N, H, W); those outside [0, K) and ``ignore_index`` are not valid.
+            Or class probabilities, (N, K), (N, K, P) or (N, K, H, W): the feature is pulled to ``T_i S``; rows of zeros
+            are not valid.
         anchors: S, (K, C).
-        ignore_index: A class index to leave out; None: none.
-        gate: 1.0 for the classes that are pulled, 0.0 for the others, (K,); of mixtures, those of pulled classes only
-            are pulled. The mean stays over all valid features. None: all are pulled.
-        class_balanced: Take the mean within each class first, then over the classes present, so that rare classes pull
-            as hard as common ones.
-        weight: Weights of the features, of the shape of class indices, not negative; the means become weighted ones,
-            and a weight of 0 is like not being valid. None: all are 1.
-        sync_valid: Count the valid features of all processes, by a collective: the mean of this value over the
-            processes is then the mean over all valid features, wherever they are.
+        ignore_index: A class index that is not valid. None: there is none.
+        gate: (K,), 1.0 for the classes whose features are pulled, 0.0 for the others; a feature with probabilities is
+            pulled if all its classes are. The mean stays over all valid features. None: all are pulled.
+        class_balanced: Take the mean within each class, then over the classes present: rare classes count as much as
+            common ones.
+        weight: Weights of the features, not negative, in the shape of class indices; means become weighted means, and a
+            feature of weight 0 is not valid. None: all are 1.
+        sync_valid: Count the valid features of all processes, by a collective: the mean of the results over the
+            processes is then the mean over the valid features of all.
 
     Returns:
         A scalar; 0 where nothing is valid.
 
     Raises:
-        ValueError: Shapes that do not belong together, or another value of ``SAR_MM_PULL``.
+        ValueError: Shapes that do not match, or another value of ``SAR_MM_PULL``.
     """
     path = os.environ.get('SAR_MM_PULL', 'auto')
     check_choice('SAR_MM_PULL', path, PATHS)
@@ -91,14 +91,14 @@ def _shares(
     class_balanced: bool,
     sync_valid: bool,
 ) -> Tuple[Tensor, Tensor]:
-    """Return targets of which all are valid, and the factor of every feature's squared distance in the loss."""
+    """Return targets without invalid indices, and the factor of each feature's squared distance in the loss."""
     num_classes, num_channels = anchors.shape
     is_soft = target.is_floating_point()
     if is_soft:
         target = target.to(anchors.dtype)
         valid = target.sum(dim=1) > 0
     else:
-        target = target.long()  # uint8 labels compared with 300 or -100 would wrap around
+        target = target.long()  # comparing uint8 with 300 or -100 would wrap around
         valid = (target >= 0) & (target < num_classes)
         if ignore_index is not None:
             valid = valid & (target != ignore_index)
@@ -107,7 +107,7 @@ def _shares(
     if class_balanced:
         if is_soft:
             mass = torch.einsum('nk...,n...->k', target, weight)
-        else:  # in float64: adding ones, float32 stops at 2 ** 24
+        else:  # in float64: a float32 sum of ones stops at 2 ** 24
             mass = weight.new_zeros(num_classes, dtype=torch.float64)
             mass = mass.index_add(0, target.flatten(), weight.flatten().double())
         processes = _sum_over_processes(mass) if sync_valid else 1
@@ -136,7 +136,7 @@ def _sum_over_processes(number: Tensor) -> int:
 
 
 def _differences(feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor) -> Tensor:
-    """Return f - S in the dtype of the anchors, 0 where the weight is 0: 0 times an infinite square is NaN."""
+    """Return f - S in the dtype of the anchors, and 0 where the weight is 0: 0 times an infinite square is NaN."""
     if target.is_floating_point():
         centre = torch.einsum('nk...,kc->nc...', target, anchors)
     else:
@@ -166,7 +166,7 @@ class _Pull(Function):
 
 
 def _run(name: str, path: str, feature: Tensor, target: Tensor, *args: Tensor) -> Tensor:
-    """Run a function of both :mod:`.pull_triton` and :mod:`.pull_blocked` by the kernel, if there is one that works."""
+    """Call ``name`` of :mod:`.pull_triton` where that applies and works, else of :mod:`.pull_blocked`."""
     if path == 'auto' and not _failed_kernels and pull_triton.takes(feature, target):
         try:
             return getattr(pull_triton, name)(feature, target, *args)

@@ -1,4 +1,4 @@
-"""The sums of the pull, block by block, in torch's own operators: for CPUs, and where there is no Triton."""
+"""The pull in blocks of PyTorch operators: for CPUs, and where there is no Triton."""
 
 from typing import Iterator, Tuple
 
@@ -11,8 +11,7 @@ Where = Tuple[int, slice, slice]  # sample, channels and positions of a block
 def pull_value(feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor) -> Tensor:
     """Return ``sum_i w_i ||f_i - S_{y_i}||^2`` in the dtype of the anchors; for the arguments see ``pull_gradient``."""
     total = anchors.new_zeros(())
-    # Where the weight is 0 the difference becomes 0 before it is squared: the square of a large one may be infinite,
-    # and 0 times that, NaN.
+    # The difference is set to 0 where the weight is, before it is squared: 0 times an infinite square is NaN.
     counts = (weight != 0).to(weight.dtype)
     for (sample, _, positions), by_position, difference in _differences(feature, target, anchors):
         factor = _vector(counts, sample)[positions]
@@ -45,9 +44,9 @@ def pull_gradient(feature: Tensor, target: Tensor, weight: Tensor, anchors: Tens
 
 
 def _differences(feature: Tensor, target: Tensor, anchors: Tensor) -> Iterator[Tuple[Where, bool, Tensor]]:
-    """Yield f - S for blocks that stay in the cache, in a buffer that the next block overwrites.
+    """Yield f - S in blocks that fit into the cache, in a buffer that the next block overwrites.
 
-    A block is a matrix (channels, positions), or (positions, channels) where ``by_position``: along the memory.
+    A block is a matrix (channels, positions), or (positions, channels) where ``by_position``, as it lies in memory.
     """
     by_position = _has_channels_last(feature)
     is_soft = target.is_floating_point()
@@ -85,9 +84,9 @@ def _has_channels_last(feature: Tensor) -> bool:
 
 
 def _block_size(feature: Tensor) -> int:
-    """Return how many numbers a block has: little of the feature, and what a cache holds.
+    """Return how many numbers a block has: a small part of the feature, which fits into the cache.
 
-    Smaller ones would mean more launches on a GPU, and more waiting of a CPU's threads for each other.
+    Smaller blocks mean more kernel launches on a GPU, and more synchronization of threads on a CPU.
     """
     share, largest = (16, 2**20) if feature.device.type == 'cpu' else (128, 2**31)
     return min(max(feature.numel() // share, 2**14), largest)
@@ -99,12 +98,12 @@ def _matrix(tensor: Tensor, sample: int) -> Tensor:
 
 
 def _vector(tensor: Tensor, sample: int) -> Tensor:
-    """Return what a map (N, ...) holds for a sample, (P,); rows (N,) count as one sample."""
+    """Return a sample of a map (N, ...), (P,); rows (N,) count as one sample."""
     return tensor if tensor.dim() == 1 else tensor[sample].flatten()
 
 
 def empty_like(feature: Tensor) -> Tensor:
-    """Return a dense tensor of the same shape with channels last where the feature has them so."""
+    """Return a dense tensor of the same shape, channels-last if the feature is."""
     if not _has_channels_last(feature):
         return torch.empty(feature.shape, dtype=feature.dtype, device=feature.device)
     shape = (feature.shape[0], *feature.shape[2:], feature.shape[1])

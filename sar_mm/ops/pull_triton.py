@@ -1,4 +1,4 @@
-"""The sums of the pull as GPU kernels in Triton, which comes with torch on Linux; optional."""
+"""The pull as GPU kernels in Triton, which comes with torch on Linux; optional."""
 
 import os
 import shutil
@@ -14,14 +14,14 @@ try:
 except ImportError:
     triton = None
 
-# Triton compiles what launches its kernels.
+# Triton needs a C compiler for the code that launches its kernels.
 HAS_COMPILER = bool(os.environ.get('CC') or any(map(shutil.which, ('cc', 'gcc', 'clang'))))
 MAX_SAMPLES = 65535  # of a launch
 POSITIONS, CHANNELS = 64, 32  # of the tile that a program holds in registers
 
 
 def takes(feature: Tensor, target: Tensor) -> bool:
-    """Tell whether the kernels do this: class indices, and float32, bfloat16 or float16 features on a GPU of today."""
+    """Return whether the kernels apply: class indices, and float32, bfloat16 or float16 features on a supported GPU."""
     return (
         triton is not None
         and HAS_COMPILER
@@ -65,7 +65,7 @@ def pull_gradient(feature: Tensor, target: Tensor, weight: Tensor, anchors: Tens
 
 
 def _as_maps(feature: Tensor, target: Tensor, weight: Tensor, anchors: Tensor) -> tuple:
-    """Return (N, C, P), (N, P), (N, P) and anchors (K, C) that lie in memory as the kernels go through them."""
+    """Return (N, C, P), (N, P), (N, P) and anchors (K, C), with the anchors laid out in the order of access."""
     feature = _as_map(feature)
     target, weight = (each.contiguous().view(len(feature), feature.shape[2]) for each in (target, weight))
     # Neighbouring threads read neighbouring channels or positions: the same anchor, or the same channel of several.

@@ -22,11 +22,11 @@ def pairwise_cosine(anchors: Tensor) -> Tuple[Tensor, Tensor]:
 
 
 def separation_loss(anchors: Tensor, margin: float = 0.0) -> Tensor:
-    """Penalise pairs of anchors that lie closer than a margin: ``mean over j != k of relu(cos(A_j, A_k) - margin)^2``.
+    """Penalize pairs of anchors closer than a margin: ``mean over j != k of relu(cos(A_j, A_k) - margin)^2``.
 
     Args:
         anchors: A, (K, C), of any floating dtype.
-        margin: The cosine that is allowed.
+        margin: Cosines up to it cost nothing.
 
     Returns:
         A scalar, float32, or float64 for such anchors.
@@ -37,7 +37,7 @@ def separation_loss(anchors: Tensor, margin: float = 0.0) -> Tensor:
 
 
 def _cosines(anchors: Tensor) -> Tuple[Tensor, Tensor]:
-    """Return all cosines, (K, K), and where an anchor meets itself."""
+    """Return the cosines of all pairs, (K, K), and the mask of the diagonal."""
     with torch.autocast(anchors.device.type, enabled=False):
         unit = F.normalize(at_least_float32(anchors), dim=1)
         cosine = unit @ unit.t()

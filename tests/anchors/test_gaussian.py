@@ -37,6 +37,7 @@ def test_anchors__leave_the_global_random_state(kind):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.slow
 def test_anchors__are_the_same_in_another_process(tmp_path):
     code = (
         'import sys, torch; torch.manual_seed(9); from sar_mm.anchors import *; '

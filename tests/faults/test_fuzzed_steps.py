@@ -11,7 +11,7 @@ from torch import nn
 import sar_mm  # noqa: F401
 from sar_mm.models import SemanticAnchorHead
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ci]
 
 CASES, STEPS, MODEL_STEPS = 90, 5, 100  # 4 dtypes * 90 * 5 + 2 models * 100 = 2,000
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]

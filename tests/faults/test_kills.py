@@ -112,7 +112,10 @@ def test_differences__are_found_to_the_last_bit():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('task', 'processes'), RUNS)
+@pytest.mark.parametrize(
+    ('task', 'processes'),
+    [pytest.param(*run, marks=[pytest.mark.ci] if run == ('semi', 1) else []) for run in RUNS],
+)
 def test_kills__resumed_run_ends_as_the_uninterrupted_one(
     task, processes, make_training, uninterrupted, record_property
 ):
@@ -144,7 +147,9 @@ def test_kills__resumed_run_ends_as_the_uninterrupted_one(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('task', TASKS)
+@pytest.mark.parametrize(
+    'task', [pytest.param(task, marks=[pytest.mark.ci] if task == 'segmentation' else []) for task in TASKS]
+)
 def test_kills__one_of_two_processes_under_torchrun(task, make_training, uninterrupted, record_property):
     restarts = 3
     record_property(

@@ -173,6 +173,7 @@ def opened_model(kind, make_model, sar_heads, open_gate):
 
 
 @needs_compile
+@pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.parametrize('kind', KINDS)
 def test_model__forward_compiles_to_one_graph(kind, make_model, make_batch, sar_heads, open_gate):
@@ -258,7 +259,7 @@ def check(found, expected):
 
 @needs_compile
 @pytest.mark.slow
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('kind', ['seg', pytest.param('cls', marks=pytest.mark.ci)])
 def test_runner__compiled_training_step(kind, train):
     graphs = torch._dynamo.utils.counters['stats']
     graphs.clear()
@@ -278,6 +279,7 @@ def inductor(tmp_path, monkeypatch):
 
 
 @needs_compiler
+@pytest.mark.ci
 @pytest.mark.slow
 def test_anchor_head__compiles_with_inductor(inductor):
     compare_compiled('segmentation', LEARNING, inductor)

@@ -282,6 +282,7 @@ def mean_of(parts):
 # ----- One step
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.parametrize('kind', KINDS)
 def test_ddp__gradients_equal_those_of_one_process(kind, opened, run_processes):
@@ -300,7 +301,7 @@ def test_ddp__gradients_equal_those_of_one_process(kind, opened, run_processes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('kind', [pytest.param('seg', marks=pytest.mark.ci), 'cls'])
 def test_ddp__collectives_are_those_of_the_stock_model(kind, opened, run_processes):
     models = [
         dict(kind=kind, sar=False),
@@ -320,7 +321,7 @@ def test_ddp__collectives_are_those_of_the_stock_model(kind, opened, run_process
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('world', [2, 4])
+@pytest.mark.parametrize('world', [pytest.param(2, marks=pytest.mark.ci), 4])
 @pytest.mark.parametrize('kind', KINDS)
 def test_ddp__processes_stay_bit_identical(kind, world, run_processes):
     pytest.importorskip(f'{TOOLBOX[kind]}.models')
@@ -338,7 +339,7 @@ def test_ddp__processes_stay_bit_identical(kind, world, run_processes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('kind', ['seg', pytest.param('cls', marks=pytest.mark.ci)])
 def test_fsdp__trains_as_ddp_does(kind, opened, run_processes):
     job = dict(model=opened(kind, dict(momentum=0.9)), steps=20, interval=20, sgd=dict(lr=0.01, momentum=0.9))
     results = run_processes(2, train_sharded, **job)
@@ -351,6 +352,7 @@ def test_fsdp__trains_as_ddp_does(kind, opened, run_processes):
         assert equal(sharded_states[1], job['model']['state'])
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_fsdp__autocast_and_half_parameters_keep_the_anchors_in_float32(opened, run_processes):
     model = opened('cls', dict(momentum=0.5))
@@ -539,7 +541,9 @@ def plain_losses(workplace):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('heading', TRAINED)
+@pytest.mark.parametrize(
+    'heading', [pytest.param(each, marks=[pytest.mark.ci] if each == 'FSDP' else []) for each in TRAINED]
+)
 def test_settings__train_on_two_processes(heading, workplace, plain_losses):
     folder, run = workplace
     overrides = ['strategy.model_wrapper.device_id=cpu'] if heading == 'FSDP' else []

@@ -36,13 +36,15 @@ print('done')
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_pull_triton__interpreted_equals_blocked(run_python):
     assert run_python(COMPARE)[0][-1] == 'done'
 
 
-@pytest.mark.parametrize('dtype', ['fp32', 'bf16', 'fp16'])
-@pytest.mark.parametrize('channels_last', [False, True])
-@pytest.mark.parametrize('arch', [80, 90])
+@pytest.mark.parametrize(
+    ('dtype', 'channels_last', 'arch'),
+    [('fp32', False, 80), ('fp32', True, 90), ('bf16', True, 80), ('fp16', False, 90)],
+)
 def test_pull_triton__compiles_for_a_gpu(dtype, channels_last, arch):
     """To PTX, for an A100 and an H100, without either."""
     compiler = pytest.importorskip('triton.compiler')

@@ -1,14 +1,10 @@
-import importlib.util
 import json
-import subprocess
-import sys
-from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mmcv.transforms import LoadAnnotations
-from mmengine.registry import TRANSFORMS, DefaultScope
+from mmengine.registry import TRANSFORMS
 from PIL import Image
 
 from sar_mm.datasets import read_class_counts
@@ -18,28 +14,9 @@ TOOL = ROOT / 'tools' / 'dataset_converters' / 'class_counts.py'
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the tool in a folder, in this process; return all it printed."""
-    spec = importlib.util.spec_from_file_location('class_counts_tool', TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
-    monkeypatch.setenv('COLUMNS', '120')
-    monkeypatch.setenv('LOCAL_RANK', '0')
-
-    def run(folder, *arguments, code=0):
-        monkeypatch.chdir(folder)
-        monkeypatch.setattr(sys, 'argv', ['class_counts.py', *arguments])
-        found = 0
-        try:
-            tool.main()
-        except SystemExit as stop:
-            found = stop.code
-        printed = capsys.readouterr()
-        assert found == code, printed.err
-        return printed.out + printed.err
-
-    return run
+def run(run_tool):
+    """Run the tool in a folder; return all it printed."""
+    return lambda folder, *arguments, code=0: run_tool(TOOL, *arguments, folder=folder, code=code)
 
 
 def config(folder, name, dataset, scope):
@@ -223,9 +200,6 @@ def test_class_counts_tool__errors(run, classification):
     message('Expected argument `imbalance_factor`', name)
 
 
-def test_class_counts_tool__as_a_command(classification):
-    result = subprocess.run(
-        [sys.executable, str(TOOL), 'absent.py'], cwd=classification, capture_output=True, text=True
-    )
-    assert result.returncode == 2
-    assert 'error: there is no config absent.py' in result.stderr and 'Traceback' not in result.stderr
+def test_class_counts_tool__as_a_command(run_process, classification):
+    output = run_process(TOOL, 'absent.py', folder=classification, code=2)
+    assert 'error: there is no config absent.py' in output and 'Traceback' not in output

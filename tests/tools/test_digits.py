@@ -1,6 +1,4 @@
 import hashlib
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +15,9 @@ def digest(folder):
     return content.hexdigest()
 
 
-@pytest.fixture(scope='module')
-def data(tmp_path_factory):
-    out = tmp_path_factory.mktemp('digits')
-    subprocess.run([sys.executable, str(SCRIPT), '--out', str(out)], check=True, capture_output=True)
-    return out
+@pytest.fixture
+def data(digits):
+    return digits / 'digits'
 
 
 def test_digits__classification_is_long_tailed_and_tested_evenly(data):
@@ -68,6 +64,6 @@ def test_digits__pixels_are_long_tailed_in_training_and_even_in_validation(data)
     assert pixels['train'].argmax() == pixels['val'].argmax() == 10
 
 
-def test_digits__a_second_run_writes_the_same(data, tmp_path):
-    subprocess.run([sys.executable, str(SCRIPT), '--out', str(tmp_path)], check=True, capture_output=True)
-    assert digest(tmp_path) == digest(data)
+def test_digits__another_process_writes_the_same(data, run_process, tmp_path):
+    run_process(SCRIPT, '--out', 'other', folder=tmp_path)
+    assert digest(tmp_path / 'other') == digest(data)

@@ -1,8 +1,7 @@
-import importlib.util
 import json
-import subprocess
-import sys
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,10 +13,7 @@ COUNTS = {0: 101, 1: 100, 2: 20, 3: 19}
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location('long_tailed_lists', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return SimpleNamespace(**runpy.run_path(str(TOOL)))
 
 
 @pytest.fixture
@@ -38,24 +34,25 @@ def folder(tmp_path):
     return tmp_path
 
 
-def run(tool, monkeypatch, capsys, folder, dataset='imagenet-lt', check=False):
-    """Run the tool in this process; return its exit code and what it printed."""
-    arguments = [dataset, '--lists', folder / 'lists', '--images', folder / 'images', '--out', folder / 'out']
-    arguments += [] if check else ['--no-count-check']
-    monkeypatch.setattr(sys, 'argv', ['long_tailed_lists.py', *map(str, arguments)])
-    code = 0
-    try:
-        tool.main()
-    except SystemExit as stop:
-        code = stop.code
-    printed = capsys.readouterr()
-    assert (code == 0) == (folder / 'out').exists()  # nothing is written on error
-    return code, printed.out + printed.err
-
-
 @pytest.fixture
-def convert(tool, monkeypatch, capsys, folder):
-    return lambda **options: run(tool, monkeypatch, capsys, folder, **options)
+def convert(tool, capsys, folder):
+    """Run the tool in this process; return its exit code and what it printed."""
+
+    def convert(dataset='imagenet-lt', check=False):
+        arguments = [dataset, '--lists', folder / 'lists', '--images', folder / 'images', '--out', folder / 'out']
+        arguments += [] if check else ['--no-count-check']
+        code = 0
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr('sys.argv', ['long_tailed_lists.py', *map(str, arguments)])
+            try:
+                tool.main()
+            except SystemExit as stop:
+                code = stop.code
+        printed = capsys.readouterr()
+        assert (code == 0) == (folder / 'out').exists()  # nothing is written on error
+        return code, printed.out + printed.err
+
+    return convert
 
 
 def test_lists__are_written_for_mmpretrain(convert, folder):
@@ -200,14 +197,8 @@ def test_lists__inaturalist_broken_json(convert, inaturalist, content):
     assert code == 2 and 'val2018.json is not an annotation file of iNaturalist 2018' in output
 
 
-def test_lists__as_a_command(folder):
+def test_lists__as_a_command(run_process, folder):
     arguments = ['--lists', folder / 'lists', '--images', folder, '--out', folder / 'out', '--no-count-check']
-    result = subprocess.run(
-        [sys.executable, str(TOOL), 'imagenet-lt', *map(str, arguments)],
-        env=dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1'),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert result.returncode == 2
-    assert 'error: nothing was written:' in result.stderr and 'Traceback' not in result.stderr
-    assert result.stderr.count('are not in') == 3
+    output = run_process(TOOL, 'imagenet-lt', *arguments, folder=folder, code=2)
+    assert 'error: nothing was written:' in output and 'Traceback' not in output
+    assert output.count('are not in') == 3

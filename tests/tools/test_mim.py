@@ -21,7 +21,8 @@ PARTS = ('sar_mm', 'configs', 'tools', 'requirements', 'setup.py', 'pyproject.to
 CLASSIFICATION = 'sar_resnet18_1xb64-300iter_digits-lt.py'
 SEGMENTATION = 'sar_fcn_unet_1xb16-400iter_digit-scenes-64x64.py'
 ONE_STEP = ['train_cfg.max_iters=1', 'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1']
-KINDS = ['clone', 'wheel', 'editable']
+EDITABLE = pytest.param('editable', marks=pytest.mark.slow)  # what `make install` makes, where all other tests run
+KINDS = ['clone', 'wheel', EDITABLE]
 
 
 class Environment:
@@ -100,7 +101,7 @@ def with_digits(environments):
 # ----- pip
 
 
-@pytest.mark.parametrize('kind', ['wheel', 'editable'])
+@pytest.mark.parametrize('kind', ['wheel', EDITABLE])
 def test_install__leaves_the_stack_that_is_there(environments, kind):
     environment = environments(kind)
     assert [name.replace('-', '_') for name in environment.installed] == ['sar_mm']

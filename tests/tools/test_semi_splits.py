@@ -1,13 +1,9 @@
-import importlib.util
 import json
-import subprocess
-import sys
-from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import pytest
-from mmengine.registry import DATASETS, DefaultScope
+from mmengine.registry import DATASETS
 from PIL import Image
 
 from sar_mm.datasets import LabelledSubset, SemiSupervisedDataset, draw_per_class
@@ -15,41 +11,18 @@ from sar_mm.datasets import LabelledSubset, SemiSupervisedDataset, draw_per_clas
 TOOL = Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'semi_splits.py'
 
 
-@pytest.fixture(scope='module')
-def tool():
-    """The tool, imported as it runs: its folder is on the path."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TOOL.parent))
-        spec = importlib.util.spec_from_file_location('semi_splits', TOOL)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    for name in ('class_counts', 'long_tailed_lists'):
-        sys.modules.pop(name)
-    return module
-
-
 @pytest.fixture
-def run(tool, monkeypatch, capsys, tmp_path):
-    """Run the tool in its folder, in this process; return what it wrote and all it printed."""
-    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
-    monkeypatch.setenv('COLUMNS', '120')
-    monkeypatch.setenv('LOCAL_RANK', '0')
+def run(run_tool, tmp_path, monkeypatch):
+    """Run the tool in its folder; return what it wrote and all it printed."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments, out='out', code=0):
-        monkeypatch.setattr(sys, 'argv', ['semi_splits.py', *map(str, arguments), '--out', out])
-        found = 0
-        try:
-            tool.main()
-        except SystemExit as stop:
-            found = stop.code
-        printed = capsys.readouterr()
-        assert found == code, printed.err
+        printed = run_tool(TOOL, *arguments, '--out', out, code=code)
         assert (tmp_path / out).exists() == (code == 0)  # nothing is written on error
         if code:
-            return printed.err
+            return printed
         lists = [(tmp_path / out / f'{name}.txt').read_text().splitlines() for name in ('labelled', 'unlabelled')]
-        return (*lists, printed.out)
+        return (*lists, printed)
 
     return run
 
@@ -307,8 +280,6 @@ def test_semi_splits__unsuitable_data_sets(run, segmentation, tmp_path):
     assert 'the config is one of semi-supervised training' in message
 
 
-def test_semi_splits__as_a_command(tmp_path):
-    command = [sys.executable, str(TOOL), 'absent.py', '--out', 'out', '--count', '3']
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 2
-    assert 'error: there is no config absent.py' in result.stderr and 'Traceback' not in result.stderr
+def test_semi_splits__as_a_command(run_process, tmp_path):
+    output = run_process(TOOL, 'absent.py', '--out', 'out', '--count', 3, folder=tmp_path, code=2)
+    assert 'error: there is no config absent.py' in output and 'Traceback' not in output

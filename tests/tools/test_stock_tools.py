@@ -1,8 +1,5 @@
 """The toolboxes' own tools train and test SAR configs, which only have to import sar_mm."""
 
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,23 +17,6 @@ CONFIGS = {
 TRUST = dict(TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD='1')
 
 
-def run(folder, *command):
-    environment = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT), CUDA_VISIBLE_DEVICES='', **TRUST)
-    pipe = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    result = subprocess.run(
-        [sys.executable, *map(str, command)], cwd=folder, env=environment, text=True, timeout=300, **pipe
-    )
-    assert result.returncode == 0, result.stdout[-3000:]
-    return result.stdout
-
-
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('work')
-    run(folder, ROOT / 'tools' / 'dataset_converters' / 'digits.py')
-    return folder
-
-
 def stock_tool(toolbox, name):
     pytest.importorskip(f'{toolbox}.models')
     path = Path(find_spec(toolbox).origin).parent / '.mim' / 'tools' / f'{name}.py'
@@ -46,7 +26,7 @@ def stock_tool(toolbox, name):
 
 
 @pytest.mark.parametrize('toolbox', CONFIGS)
-def test_stock_tools__train_and_test_with_custom_imports_only(folder, toolbox):
+def test_stock_tools__train_and_test_with_custom_imports_only(folder, run_process, toolbox):
     train, test = stock_tool(toolbox, 'train'), stock_tool(toolbox, 'test')
     cfg = Config.fromfile(ROOT / 'configs' / 'quickstart' / f'{CONFIGS[toolbox]}.py')
     assert cfg.custom_imports == dict(imports=['sar_mm'])
@@ -56,12 +36,12 @@ def test_stock_tools__train_and_test_with_custom_imports_only(folder, toolbox):
     cfg.dump(config)
     # mmpretrain's train.py sets persistent_workers, which PyTorch refuses for the num_workers=0 of these configs.
     options = ['--no-persistent-workers'] if toolbox == 'mmpretrain' else []
-    log = run(folder, train, config, '--work-dir', f'{toolbox}_train', *options)
+    log = run_process(train, config, '--work-dir', f'{toolbox}_train', *options, folder=folder)
     steps = [line for line in log.splitlines() if 'Iter(train)' in line]
     assert len(steps) == 3
     assert all('loss_anchor:' in line and 'anchor_gate:' in line for line in steps)
     checkpoint = folder / f'{toolbox}_train' / 'iter_3.pth'
-    tested = run(folder, test, config, checkpoint, '--work-dir', f'{toolbox}_test')
+    tested = run_process(test, config, checkpoint, '--work-dir', f'{toolbox}_test', folder=folder, **TRUST)
     score = 'mIoU' if toolbox == 'mmseg' else 'accuracy/top1'
 
     def scores(output):
