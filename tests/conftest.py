@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import setuptools  # noqa: F401  before anything imports distutils: TorchInductor imports it after, which then fails
 import torch
 from mmengine.config import ConfigDict
 from mmengine.config import utils as config_utils

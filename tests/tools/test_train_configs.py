@@ -33,7 +33,7 @@ def run(run_tool):
 def train(tool, run_tool, folder, monkeypatch, capsys):
     """Run the tool with all that it starts in this process; return what it prints."""
 
-    def here(command, log, label):
+    def here(command, log, label, pass_fds):
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(run_tool(*command))
         print(label)

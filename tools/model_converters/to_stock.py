@@ -27,7 +27,7 @@ PREFIXES = dict(student='student.', teacher='teacher.module.')
 WRAPPERS = re.compile(r'^((module|_orig_mod)\.)+|(?<=\.)_orig_mod\.')
 
 
-def to_stock(weights: Weights, part: Optional[str], keep_anchors: bool, half: bool) -> Weights:
+def to_stock(weights: Weights, part: Optional[str], keep_anchors: bool, half: bool = False) -> Weights:
     """Return the weights of the stock model, or with ``keep_anchors`` of the SAR model, in a checkpoint."""
     weights = {WRAPPERS.sub('', name): weight for name, weight in weights.items()}
     parts = [each for each, prefix in PREFIXES.items() if any(name.startswith(prefix) for name in weights)]
