@@ -14,6 +14,7 @@ from typing import Dict, List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tools' / 'benchmarks'))
 
+import torch  # noqa: E402
 import yaml  # noqa: E402
 from experiments import EXPERIMENTS, ROOT  # noqa: E402
 from results import results_of, work_dir_of  # noqa: E402
@@ -22,6 +23,7 @@ from train_configs import Run, is_there, log_files  # noqa: E402
 from sar_mm import allow_bases  # noqa: E402
 
 RELEASE = ROOT / 'release'
+KEPT = ('dataset_meta', 'epoch', 'iter', 'mmengine_version', 'seed')
 PUBLISHED = ('full-length', 'cifar10')
 COLLECTIONS = {
     'fashion_mnist': dict(name='SAR_on_Fashion-MNIST-LT', architecture='ResNet-8', data='Fashion-MNIST-LT'),
@@ -41,6 +43,10 @@ def publish(run: Run, work_dir: Path, file: Path) -> Optional[Path]:
         return None
     name, new = run.config.stem, RELEASE / 'new.pth'
     tool('tools/model_converters/to_stock.py', last.read_text().strip(), new, '--half')
+    saved = torch.load(new, weights_only=True)
+    # Not the config, which has the folders of the machine.
+    saved['meta'] = {key: saved['meta'][key] for key in KEPT if key in saved['meta']}
+    torch.save(saved, new)
     sha = hashlib.sha256(new.read_bytes()).hexdigest()
     for old in RELEASE.glob(f'{name}-*.pth'):
         old.unlink()

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tools' / 'benchmar
 import matplotlib  # noqa: E402
 from experiments import EXPERIMENTS, ROOT, Experiment  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.lines import Line2D  # noqa: E402
 from measure import write_page  # noqa: E402
 from train_configs import order, read_results, render, train_missing  # noqa: E402
 
@@ -67,31 +68,31 @@ STYLE = {'font.size': 8, 'axes.spines.top': False, 'axes.spines.right': False}
 
 
 @matplotlib.rc_context(STYLE)
-def draw_bars(experiment: Experiment, columns: Sequence[str]) -> Figure:
-    """Draw the scores of the stock configs and their SAR versions, means and standard deviations over the seeds."""
+def draw_scores(experiment: Experiment, columns: Sequence[str]) -> Figure:
+    """Draw the scores of the stock configs and their SAR versions: every seed, and means with standard deviations."""
     results, _ = done(experiment)
     stock = [config.split('/')[-1] for config in experiment.configs if '/sar_' not in config]
     figure = Figure(figsize=(3.2 * len(columns), 2.6), layout='constrained')
-    for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns):
-        for shift, (name, prefix) in zip((-0.2, 0.2), (('stock', ''), ('SAR', 'sar_'))):
+    panels = figure.subplots(1, len(columns), squeeze=False)[0]
+    for axes, column in zip(panels, columns):
+        for shift, (name, prefix) in zip((-0.12, 0.12), (('stock', ''), ('SAR', 'sar_'))):
             for place, config in enumerate(stock):
                 values = [run['scores'][column] for run in results if run['config'] == prefix + config]
                 if values:
                     spread = statistics.stdev(values) if len(values) > 1 else 0
-                    label = name if place == 0 else None
-                    axes.bar(
-                        place + shift, statistics.mean(values), 0.36, yerr=spread, color=COLOURS[name], label=label
-                    )
+                    style = dict(color=COLOURS[name], label=name if place == 0 else None)
+                    axes.errorbar(place + shift, statistics.mean(values), yerr=spread, fmt='o', capsize=3, **style)
+                    axes.plot([place + shift + 0.07] * len(values), values, '.', color=COLOURS[name], ms=3, alpha=0.6)
         axes.set_xticks(range(len(stock)), [config.split('_')[0].partition('-')[2].upper() for config in stock])
         axes.set_ylabel(f'{column}, %')
-        axes.set_ylim(bottom=50)
-    axes.legend(frameon=False, loc='lower right')
+        axes.grid(axis='y', lw=0.3)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc='outside upper center', ncols=2, frameon=False)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
 def draw_curves(experiment: Experiment, config: str) -> Figure:
-    """Draw what the anchors of a SAR config do over training, each seed a line, the stock config beside it in grey."""
+    """Draw what the anchors of a SAR config do over training, each seed a line, and the stock config beside it."""
     panels = {
         'curves': ('loss_anchor', 'loss_pull', 'anchor_conf', 'anchor_gate'),
         'validation': ('geometry/anchor_distance_relative', 'accuracy'),
@@ -106,6 +107,8 @@ def draw_curves(experiment: Experiment, config: str) -> Figure:
                 axes.plot(run[part]['step'], run[part][name], color=COLOURS[kind], lw=1)
         axes.set_title(name.replace('geometry/', '') + (', validation' if part == 'validation' else ''), fontsize=8)
         axes.set_xlabel('iteration')
+    handles = [Line2D([], [], color=colour, label=name) for name, colour in COLOURS.items()]
+    figure.legend(handles=handles, loc='outside upper center', ncols=2, frameon=False)
     return figure
 
 
@@ -114,7 +117,7 @@ def draw_figures() -> None:
     folder = PAGE.with_name('figures')
     experiment = EXPERIMENTS['full-length']
     if done(experiment)[0]:
-        draw_bars(experiment, ('accuracy', 'few')).savefig(folder / 'full_length.png', dpi=150)
+        draw_scores(experiment, ('accuracy', 'few')).savefig(folder / 'full_length.png', dpi=150)
         curves = draw_curves(experiment, 'sar_resnet8-la_1xb128-4k_fashion-mnist-lt100')
         curves.savefig(folder / 'training_curves.png', dpi=150)
 
