@@ -6,8 +6,8 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 from train_configs import Run
 
 ROOT = Path(__file__).resolve().parents[1]
-FASHION = 'long_tailed/fashion_mnist/{}_1xb128-4k_fashion-mnist-lt100'
-CIFAR = 'long_tailed/cifar10/{}_1xb128-40e_cifar10-lt100-folders'
+FASHION = 'long_tailed/fashion_mnist/{}_1xb128-4k_fashion-mnist-lt-if100'
+CIFAR = 'long_tailed/cifar10/{}_1xb128-40e_cifar10-lt-if100-folders'
 CAMVID = 'long_tailed/camvid/{}_1xb8-3k_camvid-180x240'
 NOISE = 'noisy_labels/fashion_mnist/{}_1xb128-4k_fashion-mnist-sym{}'
 FEW = 'semi_supervised/fashion_mnist/{}_1xb16-1k_fashion-mnist-{}'
@@ -121,7 +121,7 @@ EXPERIMENTS = {
     'few-labels': Experiment(
         [
             FEW.format(head, number)
-            for number in ('40', '100', '400', 'lt100-10pct')
+            for number in ('40labels', '100labels', '400labels', 'lt-if100-10pct')
             for head in ('resnet8-supervised', 'resnet8-fixmatch', 'sar_resnet8-fixmatch')
         ],
         (0, 1, 2),

@@ -118,7 +118,7 @@ def draw_figures() -> None:
     experiment = EXPERIMENTS['full-length']
     if done(experiment)[0]:
         draw_scores(experiment, ('accuracy', 'few')).savefig(folder / 'full_length.png', dpi=150)
-        curves = draw_curves(experiment, 'sar_resnet8-la_1xb128-4k_fashion-mnist-lt100')
+        curves = draw_curves(experiment, 'sar_resnet8-la_1xb128-4k_fashion-mnist-lt-if100')
         curves.savefig(folder / 'training_curves.png', dpi=150)
 
 

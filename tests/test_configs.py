@@ -65,7 +65,7 @@ def test_config__anchors_are_where_the_name_says(path):
     assert any(kind.startswith('SAR') for kind in head_types(cfg.model)) == is_sar
     # The stock models of these use our losses, data sets and the like.
     of_ours = path.parents[1].name in ('long_tailed', 'noisy_labels', 'semi_supervised') or path.stem.endswith(
-        'digits-40'
+        'digits-40labels'
     )
     assert ('sar_mm' in cfg.get('custom_imports', dict(imports=[]))['imports']) == (is_sar or of_ours)
 
@@ -79,11 +79,11 @@ def test_config__validations_are_logged_at_their_iteration(path):
 
 
 @pytest.mark.parametrize('path', [p for p in CONFIGS if 'match' in p.name], ids=lambda path: path.stem)
-def test_config__learning_rate_is_for_labelled_and_unlabelled_images(path):
+def test_config__learning_rate_is_for_labeled_and_unlabeled_images(path):
     cfg = read(path)
     sampler, batch = cfg.train_dataloader.sampler, cfg.train_dataloader.batch_size
-    gpus, labelled = map(int, re.search(r'_(\d+)xb(\d+)', path.stem).groups())
-    assert (sampler.labelled, sampler.labelled + sampler.unlabelled) == (labelled, batch)
+    gpus, labeled = map(int, re.search(r'_(\d+)xb(\d+)', path.stem).groups())
+    assert (sampler.labeled, sampler.labeled + sampler.unlabeled) == (labeled, batch)
     assert cfg.get('auto_scale_lr', dict(base_batch_size=gpus * batch))['base_batch_size'] == gpus * batch
 
 
@@ -105,7 +105,7 @@ def test_config__labels_as_published(path):
     assert 'freematch' in path.name or semi.threshold == 0.95
     assert semi.keys() <= {'threshold', 'distribution_alignment'}
     dataset = cfg.train_dataloader.dataset
-    assert dataset.labelled_among_unlabelled and 'LabelledSubset' not in str(dataset.unlabelled)
+    assert dataset.labeled_among_unlabeled and 'LabeledSubset' not in str(dataset.unlabeled)
     averages = [hook for hook in cfg.custom_hooks if hook.type == 'EMAHook']
     assert [hook.momentum for hook in averages] == [0.001]
 
@@ -215,13 +215,13 @@ def test_config__weights_start_as_published(path):
 # ----- What they train
 
 
-def make_batch(scope, num_classes, channels, size, labelled=True):
+def make_batch(scope, num_classes, channels, size, labeled=True):
     images = [torch.randint(256, (channels, size, size), dtype=torch.uint8) for _ in range(2)]
     if scope == 'mmpretrain':
         from mmpretrain.structures import DataSample
 
         samples = [DataSample() for _ in images]
-        for sample in samples if labelled else []:
+        for sample in samples if labeled else []:
             sample.set_gt_label(int(torch.randint(num_classes, ())))
         return dict(inputs=torch.stack(images), data_samples=samples)
     from mmengine.structures import PixelData
@@ -231,31 +231,31 @@ def make_batch(scope, num_classes, channels, size, labelled=True):
     for _ in images:
         meta = dict(img_shape=(size, size), ori_shape=(size, size))
         sample = SegDataSample(metainfo=meta)
-        if labelled:
+        if labeled:
             sample.gt_sem_seg = PixelData(data=torch.randint(num_classes, (1, size, size)))
         samples.append(sample)
     return dict(inputs=images, data_samples=samples)
 
 
-def unlabelled_pipeline(cfg):
-    dataset = cfg.train_dataloader.dataset.unlabelled
+def unlabeled_pipeline(cfg):
+    dataset = cfg.train_dataloader.dataset.unlabeled
     while 'pipeline' not in dataset:
         dataset = dataset.dataset
     return dataset.pipeline
 
 
 def make_semi_batch(scope, num_classes, channels, size, branches):
-    """Two labelled and two unlabelled images, the latter with a view per branch."""
+    """Two labeled and two unlabeled images, the latter with a view per branch."""
     views = {
-        name: make_batch(scope, num_classes, channels, size, labelled=name == 'labelled')
-        for name in ('labelled', *branches)
+        name: make_batch(scope, num_classes, channels, size, labeled=name == 'labeled')
+        for name in ('labeled', *branches)
     }
 
     def item(name, index):
         return {key: values[index] for key, values in views[name].items()}
 
-    labelled = [BaseDataElement(labelled=item('labelled', index)) for index in range(2)]
-    return labelled + [BaseDataElement(**{name: item(name, index) for name in branches}) for index in range(2)]
+    labeled = [BaseDataElement(labeled=item('labeled', index)) for index in range(2)]
+    return labeled + [BaseDataElement(**{name: item(name, index) for name in branches}) for index in range(2)]
 
 
 @pytest.mark.parametrize('path', quick())
@@ -288,7 +288,7 @@ def test_config__trains_a_step_on_random_data(path):
     before = {name: value.clone() for name, value in own.named_parameters()}
     batch = (scope, heads[-1].num_classes, student.backbone.get('in_channels', 3), size)
     if is_semi:
-        branches = [name for name in unlabelled_pipeline(cfg)[-1] if name != 'type']
+        branches = [name for name in unlabeled_pipeline(cfg)[-1] if name != 'type']
         data = make_semi_batch(*batch, branches)
     else:
         data = make_batch(*batch)

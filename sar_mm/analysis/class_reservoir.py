@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_ignore_index, check_integer, check_seed
-from .feature_statistics import labelled_rows
+from .feature_statistics import labeled_rows
 
 
 class ClassReservoir:
@@ -41,7 +41,7 @@ class ClassReservoir:
     @torch.no_grad()
     def update(self, feature: Tensor, target: Tensor) -> None:
         """Offer a batch: features (N, C) or (N, C, H, W) with class indices (N,) or (N, H, W)."""
-        rows, labels = labelled_rows(feature, target, self.num_classes, self.ignore_index)
+        rows, labels = labeled_rows(feature, target, self.num_classes, self.ignore_index)
         labels = labels.cpu()
         keys = torch.rand(len(rows), generator=self._generator)
         for k in labels.unique().tolist():

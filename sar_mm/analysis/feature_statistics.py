@@ -69,7 +69,7 @@ class FeatureStatistics:
         """
         fits = feature.dim() >= 2 and feature.shape[1] == self.channels
         check(fits, 'feature', tuple(feature.shape), f'(N, C) or (N, C, H, W) with C = {self.channels}')
-        rows, labels = labelled_rows(feature, target, self.num_classes, self.ignore_index)
+        rows, labels = labeled_rows(feature, target, self.num_classes, self.ignore_index)
         for name in ('count', 'mean', 'scatter', 'norm_sum'):
             setattr(self, name, getattr(self, name).to(rows.device))
         for chunk, chunk_labels in zip(rows.split(_CHUNK), labels.split(_CHUNK)):
@@ -100,7 +100,7 @@ class FeatureStatistics:
         self.count[classes] = total
 
 
-def labelled_rows(
+def labeled_rows(
     feature: Tensor, target: Tensor, num_classes: int, ignore_index: Optional[int] = None
 ) -> Tuple[Tensor, Tensor]:
     """Return the features that have a class, as rows (M, C), and their labels (M,)."""

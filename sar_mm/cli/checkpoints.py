@@ -61,14 +61,14 @@ def check_checkpoint(runner: Runner, path: str, config: str, to_resume: bool) ->
 
 def _predicting_parts(model: nn.Module, runner: Runner) -> Iterator[Tuple[str, nn.Module]]:
     """Yield what predicts in a test, with the prefix of its weights: of a semi-supervised model, one part or both."""
-    if not hasattr(model, 'predict_with'):
+    if not hasattr(model, 'predict_on'):
         yield '', model
         return
     test_cfg = getattr(runner, 'cfg', {}).get('test_cfg') or {}
-    both = 'StudentTeacherValLoop' in str(test_cfg.get('type'))
-    if both or model.predict_with == 'student':
+    both = 'TeacherStudentValLoop' in str(test_cfg.get('type'))
+    if both or model.predict_on == 'student':
         yield _STUDENT, model.student
-    if getattr(model, 'teacher', None) is not None and (both or model.predict_with == 'teacher'):
+    if getattr(model, 'teacher', None) is not None and (both or model.predict_on == 'teacher'):
         yield _TEACHER, model.teacher.module
 
 

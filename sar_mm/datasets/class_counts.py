@@ -21,7 +21,7 @@ def class_counts(dataset: Any) -> List[int]:
     ``metainfo['class_counts']`` is used where a data set has it, as views of this package do; else the labels are
     counted. An image that a ClassBalancedDataset repeats counts as often as it is repeated, but a RepeatDataset around
     all changes no frequency and does not count. An image with several labels counts for each of them. Of a
-    :class:`SemiSupervisedDataset`, the labelled images count. :func:`distinct_class_counts` counts every image once.
+    :class:`SemiSupervisedDataset`, the labeled images count. :func:`distinct_class_counts` counts every image once.
 
     Args:
         dataset: Has ``get_cat_ids(idx)``, ``get_gt_labels()`` or ``get_data_info(idx)['gt_label']``. The number of
@@ -33,7 +33,7 @@ def class_counts(dataset: Any) -> List[int]:
     Raises:
         ValueError: The data set has no labels per image, as in segmentation, or one outside [0, K).
     """
-    dataset = labelled_part(dataset)
+    dataset = labeled_part(dataset)
     known = getattr(dataset, 'metainfo', {}).get('class_counts')
     # A wrapper that joins, repeats or splits has the metainfo of what it wraps, with the counts of another number.
     if known is not None and sum(known) == len(dataset):
@@ -54,10 +54,10 @@ def count_labels(dataset: Any, labels: Sequence[int]) -> List[int]:
     return np.bincount(labels, minlength=count_classes(dataset, labels)).tolist()
 
 
-def labelled_part(dataset: Any) -> Any:
-    """Return the data set to count: the labelled images, without a RepeatDataset around all."""
+def labeled_part(dataset: Any) -> Any:
+    """Return the data set to count: the labeled images, without a RepeatDataset around all."""
     full_init(dataset)
-    dataset = getattr(dataset, 'labelled', dataset)  # of a SemiSupervisedDataset
+    dataset = getattr(dataset, 'labeled', dataset)  # of a SemiSupervisedDataset
     while isinstance(dataset, RepeatDataset):
         dataset = dataset.dataset
     return dataset

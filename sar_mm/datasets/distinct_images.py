@@ -4,7 +4,7 @@ from collections import Counter
 from itertools import chain
 from typing import Any, List
 
-from .class_counts import class_counts, count_labels, image_labels, labelled_part
+from .class_counts import class_counts, count_labels, image_labels, labeled_part
 from .views import image_sources
 
 
@@ -13,7 +13,7 @@ def distinct_class_counts(dataset: Any) -> List[int]:
 
     These counts tell a rare class from a common one.
     """
-    dataset = labelled_part(dataset)
+    dataset = labeled_part(dataset)
     indices = distinct_images(dataset)
     if len(indices) == len(dataset):
         return class_counts(dataset)

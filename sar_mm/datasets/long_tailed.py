@@ -7,7 +7,7 @@ import numpy as np
 from ..checks import check, check_choice, check_integer, check_seed, is_number
 from ..registry import DATASETS
 from .class_counts import count_labels, image_label
-from .labelled_images import class_name, draw_per_class
+from .labeled_images import class_name, draw_per_class
 from .views import DatasetView
 
 PROFILES = ('exponential', 'step')

@@ -51,12 +51,12 @@ class NoisyLabels(DatasetView):
     ``metainfo``, and images that the pipeline rejects, see :class:`DatasetView`.
 
     Put views, RepeatDataset, ClassBalancedDataset, ConcatDataset and SemiSupervisedDataset around it; a ConcatDataset
-    needs ``ignore_keys='class_counts'``, since its parts differ in them. A :class:`LabelledSubset` draws by the labels
+    needs ``ignore_keys='class_counts'``, since its parts differ in them. A :class:`LabeledSubset` draws by the labels
     that it sees: both parts of a data set go inside the noise, or both around noise of the same arguments.
 
     Args:
         dataset: A data set with one label per image, or its config: mmengine's BaseDataset, whose ``get_data_info``
-            has a ``gt_label``, or views of one such as :class:`LongTailedDataset` and :class:`LabelledSubset`.
+            has a ``gt_label``, or views of one such as :class:`LongTailedDataset` and :class:`LabeledSubset`.
         rate: Share of the images of each class that get a wrong label, in [0, 1).
         kind: ``'symmetric'`` or ``'pairwise'``.
         seed: Seed of the draw.
@@ -139,7 +139,7 @@ def _images_of(dataset: Any) -> BaseDataset:
     while any(reads_as(dataset, view, 'prepare_data') for view in (DatasetView, NoisyLabels)):
         dataset = dataset.dataset
     valid = (
-        "mmengine's BaseDataset with its own __getitem__ and prepare_data, or a LongTailedDataset or LabelledSubset of "
+        "mmengine's BaseDataset with its own __getitem__ and prepare_data, or a LongTailedDataset or LabeledSubset of "
         'one: the label is changed before its pipeline (of wrappers such as RepeatDataset, ConcatDataset and '
         'ClassBalancedDataset, put NoisyLabels inside)'
     )

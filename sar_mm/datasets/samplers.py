@@ -69,43 +69,43 @@ class ClassPowerSampler(Sampler):
 
 
 @DATA_SAMPLERS.register_module()
-class LabelledUnlabelledSampler(Sampler):
-    """Mixes labelled and unlabelled images in a fixed ratio, without end, for iteration-based training.
+class LabeledUnlabeledSampler(Sampler):
+    """Mixes labeled and unlabeled images in a fixed ratio, without end, for iteration-based training.
 
-    It gives the indices of ``labelled`` labelled images, then of ``unlabelled`` unlabelled ones, and so on: with a
+    It gives the indices of ``labeled`` labeled images, then of ``unlabeled`` unlabeled ones, and so on: with a
     ``batch_size`` of their sum, every batch of every process has this ratio. Each pool is repeated in a new random
     order each time, and every process takes every ``world_size``-th image: in one pass over a pool, no image is in two
     processes. A pool smaller than its share of a batch repeats within the batch.
 
     Args:
-        dataset: A :class:`SemiSupervisedDataset`, or one with its ``num_labelled`` and ``num_unlabelled``.
-        labelled: Labelled images per batch and process.
-        unlabelled: Unlabelled images per batch and process.
+        dataset: A :class:`SemiSupervisedDataset`, or one with its ``num_labeled`` and ``num_unlabeled``.
+        labeled: Labeled images per batch and process.
+        unlabeled: Unlabeled images per batch and process.
         shuffle: Whether the order is random.
         seed: Seed of the order; None: a random one, the same in all processes.
 
     Raises:
-        ValueError: A bad argument, or a data set that has no labelled and unlabelled images.
+        ValueError: A bad argument, or a data set that has no labeled and unlabeled images.
 
     Example::
 
         train_dataloader = dict(
-            batch_size=8, sampler=dict(type='LabelledUnlabelledSampler', labelled=4, unlabelled=4), dataset=...)
+            batch_size=8, sampler=dict(type='LabeledUnlabeledSampler', labeled=4, unlabeled=4), dataset=...)
     """
 
     def __init__(
-        self, dataset: Any, labelled: int, unlabelled: int, shuffle: bool = True, seed: Optional[int] = None
+        self, dataset: Any, labeled: int, unlabeled: int, shuffle: bool = True, seed: Optional[int] = None
     ) -> None:
-        check_integer('labelled', labelled, 1)
-        check_integer('unlabelled', unlabelled, 1)
+        check_integer('labeled', labeled, 1)
+        check_integer('unlabeled', unlabeled, 1)
         check_flag('shuffle', shuffle)
-        for name in ('num_labelled', 'num_unlabelled'):
+        for name in ('num_labeled', 'num_unlabeled'):
             valid = f'a SemiSupervisedDataset, with {name} > 0'
             check(getattr(dataset, name, 0) > 0, 'dataset', type(dataset).__name__, valid)
         self.rank, self.world_size = get_dist_info()
         self.dataset = dataset
-        self.labelled = labelled
-        self.unlabelled = unlabelled
+        self.labeled = labeled
+        self.unlabeled = unlabeled
         self.shuffle = shuffle
         self.seed = sync_random_seed() if seed is None else seed
         # Independent seeds of the two pools, also of those of the next seed.
@@ -121,13 +121,13 @@ class LabelledUnlabelledSampler(Sampler):
 
     def _stream(self) -> Iterator[int]:
         """Yield the indices of this process."""
-        sizes = (self.dataset.num_labelled, self.dataset.num_unlabelled)
-        labelled, unlabelled = (
+        sizes = (self.dataset.num_labeled, self.dataset.num_unlabeled)
+        labeled, unlabeled = (
             islice(self._pool(size, seed), self.rank, None, self.world_size) for size, seed in zip(sizes, self._seeds)
         )
         while True:
-            yield from islice(labelled, self.labelled)
-            yield from (sizes[0] + index for index in islice(unlabelled, self.unlabelled))
+            yield from islice(labeled, self.labeled)
+            yield from (sizes[0] + index for index in islice(unlabeled, self.unlabeled))
 
     def __iter__(self) -> Iterator[int]:
         yield from self._indices

@@ -18,57 +18,57 @@ LOADING_ERRORS = (AssertionError, FileNotFoundError, NotADirectoryError, Runtime
 
 @DATASETS.register_module()
 class SemiSupervisedDataset:
-    """Labelled and unlabelled images in one data set: indices below ``num_labelled`` are labelled, the others not.
+    """Labeled and unlabeled images in one data set: indices below ``num_labeled`` are labeled, the others not.
 
-    A labelled image is a ``BaseDataElement(labelled=...)`` around what its pipeline returns. The pipeline of unlabelled
+    A labeled image is a ``BaseDataElement(labeled=...)`` around what its pipeline returns. The pipeline of unlabeled
     images ends with :class:`MultiBranch`, with a branch ``weak`` and one or several whose names start with ``strong``;
-    an unlabelled image is a ``BaseDataElement(weak=..., strong=...)``. Both of mmengine's collate functions return a
-    list of these unchanged, though a batch holds both kinds; :class:`LabelledUnlabelledSampler` mixes them.
+    an unlabeled image is a ``BaseDataElement(weak=..., strong=...)``. Both of mmengine's collate functions return a
+    list of these unchanged, though a batch holds both kinds; :class:`LabeledUnlabeledSampler` mixes them.
 
-    An unlabelled image whose file cannot be read or decoded is skipped with a warning, and the next unlabelled one is
-    given instead. All other errors of a pipeline are raised, also those of unreadable labelled images.
+    An unlabeled image whose file cannot be read or decoded is skipped with a warning, and the next unlabeled one is
+    given instead. All other errors of a pipeline are raised, also those of unreadable labeled images.
 
-    ``metainfo`` and :func:`class_counts` are those of the labelled images.
+    ``metainfo`` and :func:`class_counts` are those of the labeled images.
 
     Args:
-        labelled: A data set or its config.
-        unlabelled: A data set or its config; labels that it has are not used.
-        max_unreadable: Unlabelled images that may be unreadable, per process.
-        labelled_among_unlabelled: Whether the parts may share images: FixMatch's unlabelled images are the whole
-            training set, labelled ones included.
+        labeled: A data set or its config.
+        unlabeled: A data set or its config; labels that it has are not used.
+        max_unreadable: Unlabeled images that may be unreadable, per process.
+        labeled_among_unlabeled: Whether the parts may share images: FixMatch's unlabeled images are the whole
+            training set, labeled ones included.
         lazy_init: Load on the first use, or when :meth:`full_init` is called, instead of in the constructor.
 
     Raises:
         ValueError: A part cannot be loaded or is empty, the parts share an image (the same path, or the same index in
             two data sets of one type, ``data_root`` and length), or both name classes and these differ. On first use:
             a pipeline does not end as described above.
-        RuntimeError: On use, more than ``max_unreadable`` unlabelled images, or all of them, cannot be read.
+        RuntimeError: On use, more than ``max_unreadable`` unlabeled images, or all of them, cannot be read.
 
     Example::
 
         train_dataloader = dict(
             batch_size=8,
-            sampler=dict(type='LabelledUnlabelledSampler', labelled=4, unlabelled=4),
+            sampler=dict(type='LabeledUnlabeledSampler', labeled=4, unlabeled=4),
             dataset=dict(
                 type='SemiSupervisedDataset',
-                labelled=dict(type='CityscapesDataset', ann_file='labelled.txt', pipeline=labelled_pipeline, ...),
-                unlabelled=dict(type='CityscapesDataset', ann_file='unlabelled.txt', pipeline=unlabelled_pipeline, ...)))
+                labeled=dict(type='CityscapesDataset', ann_file='labeled.txt', pipeline=labeled_pipeline, ...),
+                unlabeled=dict(type='CityscapesDataset', ann_file='unlabeled.txt', pipeline=unlabeled_pipeline, ...)))
     """  # noqa: E501
 
     def __init__(
         self,
-        labelled: Union[dict, Any],
-        unlabelled: Union[dict, Any],
+        labeled: Union[dict, Any],
+        unlabeled: Union[dict, Any],
         max_unreadable: int = 100,
-        labelled_among_unlabelled: bool = False,
+        labeled_among_unlabeled: bool = False,
         lazy_init: bool = False,
     ) -> None:
         check_integer('max_unreadable', max_unreadable, 0)
-        check_flag('labelled_among_unlabelled', labelled_among_unlabelled)
+        check_flag('labeled_among_unlabeled', labeled_among_unlabeled)
         self.max_unreadable = max_unreadable
-        self.labelled_among_unlabelled = labelled_among_unlabelled
-        self.labelled = _load('labelled', labelled, lazy_init)
-        self.unlabelled = _load('unlabelled', unlabelled, lazy_init)
+        self.labeled_among_unlabeled = labeled_among_unlabeled
+        self.labeled = _load('labeled', labeled, lazy_init)
+        self.unlabeled = _load('unlabeled', unlabeled, lazy_init)
         self._unreadable: Set[str] = set()
         self._fully_initialized = False
         if not lazy_init:
@@ -76,65 +76,65 @@ class SemiSupervisedDataset:
 
     @property
     def metainfo(self) -> dict:
-        """A copy of the metainfo of the labelled images."""
-        return dict(self.labelled.metainfo)
+        """A copy of the metainfo of the labeled images."""
+        return dict(self.labeled.metainfo)
 
     def full_init(self) -> None:
         """Load both parts and check that they fit together."""
         if self._fully_initialized:
             return
         classes = []
-        for name in ('labelled', 'unlabelled'):
+        for name in ('labeled', 'unlabeled'):
             dataset = _load(name, getattr(self, name), lazy_init=False)
             if len(dataset) == 0:
                 raise ValueError(f'SemiSupervisedDataset has no {name} images: {_source(dataset)} is empty')
             classes.append(getattr(dataset, 'metainfo', {}).get('classes'))
         if None not in classes and list(classes[0]) != list(classes[1]):
             raise ValueError(
-                f'the labelled images have the classes {list(classes[0])}, but the unlabelled ones {list(classes[1])}'
+                f'the labeled images have the classes {list(classes[0])}, but the unlabeled ones {list(classes[1])}'
             )
-        if not self.labelled_among_unlabelled:
-            _check_overlap(self.labelled, self.unlabelled)
+        if not self.labeled_among_unlabeled:
+            _check_overlap(self.labeled, self.unlabeled)
         self._fully_initialized = True
 
     @property
     @force_full_init
-    def num_labelled(self) -> int:
-        """Number of labelled images."""
-        return len(self.labelled)
+    def num_labeled(self) -> int:
+        """Number of labeled images."""
+        return len(self.labeled)
 
     @property
     @force_full_init
-    def num_unlabelled(self) -> int:
-        """Number of unlabelled images."""
-        return len(self.unlabelled)
+    def num_unlabeled(self) -> int:
+        """Number of unlabeled images."""
+        return len(self.unlabeled)
 
     def __len__(self) -> int:
-        return self.num_labelled + self.num_unlabelled
+        return self.num_labeled + self.num_unlabeled
 
     def get_data_info(self, idx: int) -> dict:
         """Return the annotation of an image."""
         idx = range(len(self))[idx]
-        if idx < self.num_labelled:
-            return self.labelled.get_data_info(idx)
-        return self.unlabelled.get_data_info(idx - self.num_labelled)
+        if idx < self.num_labeled:
+            return self.labeled.get_data_info(idx)
+        return self.unlabeled.get_data_info(idx - self.num_labeled)
 
     def __getitem__(self, idx: int) -> BaseDataElement:
         idx = range(len(self))[idx]
-        if idx >= self.num_labelled:
-            return self._next_readable(idx - self.num_labelled)
-        packed = self.labelled[idx]
+        if idx >= self.num_labeled:
+            return self._next_readable(idx - self.num_labeled)
+        packed = self.labeled[idx]
         if 'inputs' not in packed:
-            raise ValueError(f'the pipeline of labelled images has to end with packed inputs, but gives {list(packed)}')
-        return BaseDataElement(labelled=packed)
+            raise ValueError(f'the pipeline of labeled images has to end with packed inputs, but gives {list(packed)}')
+        return BaseDataElement(labeled=packed)
 
     def _next_readable(self, first: int) -> BaseDataElement:
-        """Return the views of the unlabelled image ``first`` or, if it cannot be read, of the next one that can."""
+        """Return the views of the unlabeled image ``first`` or, if it cannot be read, of the next one that can."""
         cause = None
-        for step in range(self.num_unlabelled):
-            index = (first + step) % self.num_unlabelled
+        for step in range(self.num_unlabeled):
+            index = (first + step) % self.num_unlabeled
             try:
-                views = self.unlabelled[index]
+                views = self.unlabeled[index]
             except Exception as error:  # any, as any decoder may have failed
                 path, reason = self._reading_error(index)
                 if reason is None:
@@ -144,15 +144,15 @@ class SemiSupervisedDataset:
             else:
                 _check_views(views)
                 return BaseDataElement(**views)
-        raise RuntimeError(f'none of the {self.num_unlabelled} unlabelled images can be read') from cause
+        raise RuntimeError(f'none of the {self.num_unlabeled} unlabeled images can be read') from cause
 
     def _reading_error(self, index: int) -> Tuple[Optional[str], Optional[str]]:
-        """Return the file of an unlabelled image, and why it cannot be read, or None if it can."""
-        info = getattr(self.unlabelled, 'get_data_info', lambda index: {})(index)
+        """Return the file of an unlabeled image, and why it cannot be read, or None if it can."""
+        info = getattr(self.unlabeled, 'get_data_info', lambda index: {})(index)
         path = info.get('img_path')
         if path is None:
             return path, None
-        steps = getattr(getattr(underlying(self.unlabelled), 'pipeline', None), 'transforms', ())
+        steps = getattr(getattr(underlying(self.unlabeled), 'pipeline', None), 'transforms', ())
         loader = next((step for step in steps if hasattr(step, 'imdecode_backend')), None)
         try:
             content = fileio.get(path, backend_args=getattr(loader, 'backend_args', None))
@@ -168,10 +168,10 @@ class SemiSupervisedDataset:
         number = len(self._unreadable)
         if number > self.max_unreadable:
             raise RuntimeError(
-                f'{number} unlabelled images cannot be read, more than max_unreadable={self.max_unreadable}; '
+                f'{number} unlabeled images cannot be read, more than max_unreadable={self.max_unreadable}; '
                 f'the last is {path}: {reason}'
             ) from error
-        message = f'unlabelled image {path} is skipped ({reason}); {number} unreadable so far in this process'
+        message = f'unlabeled image {path} is skipped ({reason}); {number} unreadable so far in this process'
         print_log(message, logger='current', level=logging.WARNING)
 
 
@@ -223,14 +223,14 @@ def _identities(dataset: Any) -> Dict[Hashable, str]:
     return names
 
 
-def _check_overlap(labelled: Any, unlabelled: Any) -> None:
-    names = _identities(labelled)
-    shared = names.keys() & _identities(unlabelled).keys()
+def _check_overlap(labeled: Any, unlabeled: Any) -> None:
+    names = _identities(labeled)
+    shared = names.keys() & _identities(unlabeled).keys()
     if shared:
         example = min(names[key] for key in shared)
         raise ValueError(
-            f'{len(shared)} of the {len(labelled)} labelled images are unlabelled, too: {example} for one; if that is '
-            'intended, as in FixMatch, set labelled_among_unlabelled=True'
+            f'{len(shared)} of the {len(labeled)} labeled images are unlabeled, too: {example} for one; if that is '
+            'intended, as in FixMatch, set labeled_among_unlabeled=True'
         )
 
 
@@ -238,13 +238,13 @@ def _check_views(views: Any) -> None:
     """Raise a ValueError unless these are the views of :class:`MultiBranch` with the branches needed."""
     if not isinstance(views, dict) or 'inputs' in views:
         found = list(views) if isinstance(views, dict) else type(views).__name__
-        raise ValueError(f'the pipeline of unlabelled images has to end with MultiBranch, but gives {found}')
+        raise ValueError(f'the pipeline of unlabeled images has to end with MultiBranch, but gives {found}')
     names = list(views)
     if 'weak' not in names or not any(name.startswith('strong') for name in names):
         raise ValueError(
-            f'MultiBranch of unlabelled images needs a branch "weak" and one that starts with "strong", but has {names}'
+            f'MultiBranch of unlabeled images needs a branch "weak" and one that starts with "strong", but has {names}'
         )
     for name in names:
-        is_free = name != 'labelled' and not hasattr(BaseDataElement, name) and not name.startswith('_')
-        valid = 'none that BaseDataElement or labelled images use'
-        check(is_free, 'name of a branch of unlabelled images', name, valid)
+        is_free = name != 'labeled' and not hasattr(BaseDataElement, name) and not name.startswith('_')
+        valid = 'none that BaseDataElement or labeled images use'
+        check(is_free, 'name of a branch of unlabeled images', name, valid)

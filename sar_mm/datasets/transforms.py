@@ -23,7 +23,7 @@ class MultiBranch(BaseTransform):
 
     Example::
 
-        unlabelled_pipeline = [
+        unlabeled_pipeline = [
             dict(type='LoadImageFromFile'),
             dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
             dict(type='RandomCrop', crop_size=(512, 512)),

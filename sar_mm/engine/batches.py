@@ -7,9 +7,9 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 from torch.utils.data import DataLoader, IterableDataset
 
 from ..checks import UsageError
-from ..datasets.samplers import LabelledUnlabelledSampler
+from ..datasets.samplers import LabeledUnlabeledSampler
 
-_ENDLESS = (InfiniteSampler, LabelledUnlabelledSampler)
+_ENDLESS = (InfiniteSampler, LabeledUnlabeledSampler)
 
 
 def check_batches(loop: BaseLoop, place: str) -> None:

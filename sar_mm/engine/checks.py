@@ -17,7 +17,7 @@ from .batches import check_batches
 from .class_numbers import check_preprocessor, check_topk
 from .class_order import check_class_order, check_order_of_checkpoint, check_order_of_counts
 from .safe_checkpoints import read_checkpoint
-from .unlabelled import check_unlabelled
+from .unlabeled import check_unlabeled
 
 # Heads whose classes are not those of the data: edges, and depth.
 _OTHER_CLASSES = ('STDCHead', 'VPDDepthHead')
@@ -53,7 +53,7 @@ def check_run(runner: Runner) -> None:
     loaders = {place: loop.dataloader for place, loop in loops.items() if hasattr(loop, 'dataloader')}
     datasets = {f'{place}.dataset': loader.dataset for place, loader in loaders.items()}
     for place, dataset in datasets.items():
-        check_unlabelled(dataset, place)
+        check_unlabeled(dataset, place)
     if runner.cfg.get('check_classes', True):
         for place, dataset in datasets.items():
             check_classes(heads, dataset, place)

@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 
 from ..checks import UsageError
 from ..datasets import read_class_counts
-from .unlabelled import inner_datasets
+from .unlabeled import inner_datasets
 
 _MARK = '\ufeff'  # byte order mark
 
@@ -17,18 +17,18 @@ _MARK = '\ufeff'  # byte order mark
 def check_class_order(datasets: Dict[str, Any]) -> None:
     """Check that data sets name their classes in the order of their labels, and all in the same order.
 
-    Folders are labelled in sorted order, CIFAR and MNIST as published, whatever the names in the config are. Only lists
+    Folders are labeled in sorted order, CIFAR and MNIST as published, whatever the names in the config are. Only lists
     of the same names are compared.
 
     Args:
-        datasets: Data sets by their places in the config; wrapped ones are checked, too, except unlabelled ones.
+        datasets: Data sets by their places in the config; wrapped ones are checked, too, except unlabeled ones.
 
     Raises:
         UsageError: The names are the right ones in another order; the message has the right list.
     """
     named: List[Tuple[str, List[str]]] = []
     for place, dataset in datasets.items():
-        for leaf, leaf_place in _labelled_leaves(dataset, place):
+        for leaf, leaf_place in _labeled_leaves(dataset, place):
             if hasattr(leaf, 'full_init'):
                 leaf.full_init()  # which reads the folders
             classes, kind = _classes(leaf), type(leaf).__name__
@@ -74,7 +74,7 @@ def check_order_of_checkpoint(checkpoint: dict, dataset: Any, place: str) -> Non
     outputs. In mmpretrain, a different order may be a corrected one.
     """
     trained = [str(name) for name in _meta_classes(checkpoint.get('meta', {}).get('dataset_meta'))]
-    for leaf, leaf_place in _labelled_leaves(dataset, place):
+    for leaf, leaf_place in _labeled_leaves(dataset, place):
         if hasattr(leaf, 'label_map') and (getattr(leaf, 'METAINFO', None) or {}).get('classes'):
             what = f'{leaf_place} has the classes of the checkpoint in another order'
             _compare(_classes(leaf), trained, what, f'Set metainfo=dict(classes={trained})')
@@ -87,14 +87,12 @@ def _compare(classes: List[str], right: List[str], what: str, remedy: str) -> No
         raise UsageError(f'{what}: label {label} is {right[label]} there, {classes[label]} here. {remedy}')
 
 
-def _labelled_leaves(dataset: Any, place: str) -> Iterator[Tuple[Any, str]]:
-    """Yield the data sets within wrappers, with their places; of a SemiSupervisedDataset, the labelled ones."""
-    if hasattr(dataset, 'labelled'):
-        inner = [(dataset.labelled, f'{place}.labelled')]
-    else:
-        inner = inner_datasets(dataset, place)
+def _labeled_leaves(dataset: Any, place: str) -> Iterator[Tuple[Any, str]]:
+    """Yield the data sets within wrappers, with their places; of a SemiSupervisedDataset, the labeled ones."""
+    is_semi = hasattr(dataset, 'labeled')
+    inner = [(dataset.labeled, f'{place}.labeled')] if is_semi else inner_datasets(dataset, place)
     for each, each_place in inner:
-        yield from _labelled_leaves(each, each_place)
+        yield from _labeled_leaves(each, each_place)
     if not inner:
         yield dataset, place
 

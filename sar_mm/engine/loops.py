@@ -14,7 +14,7 @@ STUDENT, TEACHER = 'student', 'teacher'
 
 
 @LOOPS.register_module()
-class StudentTeacherValLoop(ValLoop):
+class TeacherStudentValLoop(ValLoop):
     """Validate student and teacher of a semi-supervised model, each on all of the validation data.
 
     The metrics are those of the evaluator, as ``student/<metric>`` and, with a teacher, ``teacher/<metric>``: any of
@@ -27,11 +27,11 @@ class StudentTeacherValLoop(ValLoop):
         fp16: Validate in mixed precision.
 
     Raises:
-        TypeError: The model has no ``predict_with``.
+        TypeError: The model has no ``predict_on``.
 
     Example::
 
-        val_cfg = dict(type='StudentTeacherValLoop')
+        val_cfg = dict(type='TeacherStudentValLoop')
         default_hooks = dict(checkpoint=dict(type='CheckpointHook', save_best='teacher/accuracy/top1'))
     """
 
@@ -47,19 +47,19 @@ class StudentTeacherValLoop(ValLoop):
         self._find_model()
 
     def run(self) -> Dict[str, object]:
-        """Validate the student, then the teacher, and return the metrics of both; ``predict_with`` stays."""
+        """Validate the student, then the teacher, and return the metrics of both; ``predict_on`` stays."""
         model = self._find_model()
         self.runner.call_hook('before_val')
         self.runner.call_hook('before_val_epoch')
         self.runner.model.eval()
         metrics = {}
-        before = model.predict_with
+        before = model.predict_on
         try:
             for part in (STUDENT, TEACHER) if getattr(model, 'teacher', None) is not None else (STUDENT,):
-                model.predict_with = part
+                model.predict_on = part
                 metrics.update({f'{part}/{name}': value for name, value in self._evaluate().items()})
         finally:
-            model.predict_with = before
+            model.predict_on = before
         self.runner.call_hook('after_val_epoch', metrics=metrics)
         self.runner.call_hook('after_val')
         return metrics
@@ -79,9 +79,9 @@ class StudentTeacherValLoop(ValLoop):
         model = self.runner.model
         while is_model_wrapper(model):
             model = model.module
-        if getattr(model, 'predict_with', None) not in (STUDENT, TEACHER):
+        if getattr(model, 'predict_on', None) not in (STUDENT, TEACHER):
             raise TypeError(
-                f'{type(self).__name__} is for SemiSegmentor and SemiClassifier, whose predict_with says which of '
+                f'{type(self).__name__} is for SemiSegmentor and SemiClassifier, whose predict_on says which of '
                 f'{STUDENT} and {TEACHER} predicts, but the model is a {type(model).__name__}: '
                 "use val_cfg = dict(type='ValLoop')"
             )

@@ -86,7 +86,7 @@ class FeatureGeometry(BaseMetric):
         self._images += len(target)
 
     def update(self, feature: Tensor, target: Tensor) -> None:
-        """Add labelled features, (N, C) with (N,) or (N, C, H, W) with (N, H, W); labels below 0 are left out."""
+        """Add labeled features, (N, C) with (N,) or (N, C, H, W) with (N, H, W); labels below 0 are left out."""
         if self.statistics is None:
             self.statistics = FeatureStatistics(self.num_classes, feature.shape[1])
         self.statistics.update(feature, target)

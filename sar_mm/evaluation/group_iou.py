@@ -13,7 +13,7 @@ from .class_iou import ClassIoUMetric
 class GroupIoUMetric(TakesClassCounts, ClassIoUMetric):
     """ClassIoUMetric that also returns the mean IoU of common, medium and rare classes, in percent.
 
-    The groups go by the classes' shares of the labelled training pixels: ``mIoU/common``, ``mIoU/medium`` and
+    The groups go by the classes' shares of the labeled training pixels: ``mIoU/common``, ``mIoU/medium`` and
     ``mIoU/rare``. Classes without a pixel in labels and predictions are left out, and so is a group without classes.
 
     Args:

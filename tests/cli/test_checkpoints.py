@@ -52,10 +52,10 @@ TEACHER = dict(momentum=0.1)
 CASES = {
     'plain': (None, False, '', None),
     'tta': (None, True, '', None),
-    'self-labelled': (dict(distribution_alignment=dict(momentum=0.9)), False, 'student.', None),
-    'teacher': (dict(teacher=TEACHER, predict_with='teacher'), False, 'teacher.module.', None),
-    'student': (dict(teacher=TEACHER, predict_with='student'), False, 'student.', None),
-    'both': (dict(teacher=TEACHER), False, r'(student|teacher\.module)\.', 'sar_mm.StudentTeacherValLoop'),
+    'self-labeled': (dict(distribution_alignment=dict(momentum=0.9)), False, 'student.', None),
+    'teacher': (dict(teacher=TEACHER, predict_on='teacher'), False, 'teacher.module.', None),
+    'student': (dict(teacher=TEACHER, predict_on='student'), False, 'student.', None),
+    'both': (dict(teacher=TEACHER), False, r'(student|teacher\.module)\.', 'sar_mm.TeacherStudentValLoop'),
 }
 
 

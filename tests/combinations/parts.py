@@ -39,7 +39,7 @@ SEMI_OPTIONS = {
     'semi': dict(threshold=0.3),
     'semi-adaptive': dict(
         threshold=dict(type='SelfAdaptiveThreshold', momentum=0.5),
-        distribution_alignment=dict(momentum=0.5, target='labelled'),
+        distribution_alignment=dict(momentum=0.5, target='labeled'),
         joint_forward=False,
         sup_weight=0.5,
         warmup_iters=2,
@@ -66,7 +66,7 @@ SAMPLERS = {
     'default': dict(type='DefaultSampler', shuffle=True),
     'infinite': dict(type='InfiniteSampler', shuffle=True),
     'power': dict(type='ClassPowerSampler', power=1),
-    'mixed': dict(type='LabelledUnlabelledSampler', labelled=2, unlabelled=2),
+    'mixed': dict(type='LabeledUnlabeledSampler', labeled=2, unlabeled=2),
 }
 FACTORS = dict(
     head=SEGMENTATION + CLASSIFICATION,
@@ -106,9 +106,9 @@ RULES = [
     Rule(dict(wrapper=SEMI, head=('multi-label',)), 'pseudo-labels are one per image', 'gives one label to an image'),
     Rule(dict(wrapper=SEMI, head=('mixup',)), 'pseudo-labels belong to unmixed images', 'None in semi-supervised'),
     Rule(dict(wrapper=SEMI, head=('binary',)), 'its loss is not of K outputs', 'SemiSegmentor cannot train a'),
-    Rule(dict(wrapper=SEMI, loop=EPOCHS), 'LabelledUnlabelledSampler has no end'),
+    Rule(dict(wrapper=SEMI, loop=EPOCHS), 'LabeledUnlabeledSampler has no end'),
     Rule(dict(wrapper=SEMI, sampler=('default', 'infinite', 'power')), 'each batch has both kinds of images'),
-    Rule(dict(wrapper=('supervised',), sampler=('mixed',)), 'two kinds', 'a SemiSupervisedDataset, with num_labelled'),
+    Rule(dict(wrapper=('supervised',), sampler=('mixed',)), 'two kinds', 'a SemiSupervisedDataset, with num_labeled'),
     Rule(dict(wrapper=('supervised',), validation=('both',)), 'one model', 'is for SemiSegmentor and SemiClassifier'),
     # Loops and samplers.
     Rule(dict(loop=EPOCHS, sampler=('infinite', 'mixed')), 'an epoch would have no end'),

@@ -157,7 +157,7 @@ def check_stock(setting: Setting, whole: Run) -> Path:
         # PyTorch's attention adds up in another order where weights are not trained, as a teacher's are not.
         other.requires_grad_(part != 'teacher')
         if part is not None:
-            own.predict_with = part
+            own.predict_on = part
         for batch in batches:
             assert not differences(predict(own, batch), predict(other, batch), 'predictions'), part
     return path

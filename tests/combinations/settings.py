@@ -65,7 +65,7 @@ class Setting:
         return str(path)
 
     def write_list(self) -> str:
-        path = self.files / 'labelled.txt'
+        path = self.files / 'labeled.txt'
         path.write_text('\n'.join(map(str, range(4))))
         return str(path)
 
@@ -171,7 +171,7 @@ class Setting:
         how = dict(per_class=1)
         if self.is_segmentation or self.row['head'] == 'multi-label':
             how = dict(file=self.write_list())
-        return dict(type='LabelledSubset', part=part, dataset=dataset, **how)
+        return dict(type='LabeledSubset', part=part, dataset=dataset, **how)
 
     def wrapped(self, dataset: dict) -> dict:
         wrappers = {
@@ -181,24 +181,24 @@ class Setting:
             'class-balanced': lambda: dict(type='ClassBalancedDataset', oversample_thr=0.5, dataset=dataset),
             'long-tailed': lambda: dict(type='LongTailedDataset', imbalance_factor=2, dataset=dict(dataset, count=12)),
             'noisy': lambda: dict(type='NoisyLabels', rate=0.5, dataset=dataset),
-            'subset': lambda: self.part(dataset, 'labelled'),
+            'subset': lambda: self.part(dataset, 'labeled'),
         }
         return wrappers[self.row['data']]()
 
     def training_data(self) -> dict:
         pack = dict(type='PackSegInputs' if self.is_segmentation else 'PackInputs')
         flip = dict(type='RandomFlip', prob=0.5)
-        labelled = self.wrapped(self.images([flip, pack]))
+        labeled = self.wrapped(self.images([flip, pack]))
         if not self.is_semi:
-            return labelled
+            return labeled
         light = dict(type='PhotoMetricDistortion') if self.is_segmentation else dict(type='Solarize', thr=128, prob=0.5)
         views = dict(type='MultiBranch', weak=[pack], strong1=[light, pack], strong2=[light, pack])
-        unlabelled = self.images([flip, views])
+        unlabeled = self.images([flip, views])
         if self.row['data'] == 'subset':
-            unlabelled = self.part(unlabelled, 'unlabelled')
+            unlabeled = self.part(unlabeled, 'unlabeled')
         else:
-            unlabelled.update(first=200)
-        return dict(type='SemiSupervisedDataset', labelled=labelled, unlabelled=unlabelled)
+            unlabeled.update(first=200)
+        return dict(type='SemiSupervisedDataset', labeled=labeled, unlabeled=unlabeled)
 
     # The run.
 
@@ -243,7 +243,7 @@ class Setting:
                     sampler=dict(type='DefaultSampler', shuffle=False),
                 ),
                 val_evaluator=self.metrics(),
-                val_cfg=dict(type='StudentTeacherValLoop' if self.row['validation'] == 'both' else 'ValLoop'),
+                val_cfg=dict(type='TeacherStudentValLoop' if self.row['validation'] == 'both' else 'ValLoop'),
                 train_cfg=dict(by_epoch=by_epoch, **loop),
                 optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01, momentum=0.9)),
                 param_scheduler=dict(type='LinearLR', start_factor=0.5, end=4, by_epoch=False),

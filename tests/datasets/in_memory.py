@@ -3,7 +3,7 @@
 import numpy as np
 from mmengine.dataset import BaseDataset
 
-from sar_mm.datasets import LabelledSubset, LongTailedDataset, NoisyLabels
+from sar_mm.datasets import LabeledSubset, LongTailedDataset, NoisyLabels
 from sar_mm.registry import DATASETS
 
 
@@ -68,11 +68,11 @@ def long_tailed(dataset, factor=4):
 
 
 def part(name, dataset, per_class=4):
-    return dict(type='sar_mm.LabelledSubset', part=name, per_class=per_class, dataset=dataset)
+    return dict(type='sar_mm.LabeledSubset', part=name, per_class=per_class, dataset=dataset)
 
 
-def semi_supervised(labelled, unlabelled):
-    return dict(type='sar_mm.SemiSupervisedDataset', labelled=labelled, unlabelled=unlabelled)
+def semi_supervised(labeled, unlabeled):
+    return dict(type='sar_mm.SemiSupervisedDataset', labeled=labeled, unlabeled=unlabeled)
 
 
 def repeated(dataset, times=3):
@@ -91,7 +91,7 @@ def joined(*datasets):
 # Views of a data set by their names.
 VIEWS = dict(
     long_tailed=lambda data, **options: LongTailedDataset(data, 4, **options),
-    labelled=lambda data, **options: LabelledSubset(data, 'labelled', per_class=2, **options),
-    unlabelled=lambda data, **options: LabelledSubset(data, 'unlabelled', per_class=2, **options),
+    labeled=lambda data, **options: LabeledSubset(data, 'labeled', per_class=2, **options),
+    unlabeled=lambda data, **options: LabeledSubset(data, 'unlabeled', per_class=2, **options),
     noisy=lambda data, **options: NoisyLabels(data, 0.5, **options),
 )

@@ -32,7 +32,7 @@ def twice(dataset):
         (joined(few(folder='x'), few(folder='y')), [12, 2, 2], [12, 2, 2]),
         (joined(few(folder='x'), few(2, 2)), [6, 1, 3], [6, 1, 3]),
         (twice(long_tailed(few(*[0, 1, 2] * 16), 16)), [16, 8, 4], [16, 4, 1]),
-        (repeated(part('unlabelled', few(*LABELS, 1, 2), 1), 2), [5, 1, 1], [5, 1, 1]),
+        (repeated(part('unlabeled', few(*LABELS, 1, 2), 1), 2), [5, 1, 1], [5, 1, 1]),
     ],
     ids=range(12),
 )
@@ -60,8 +60,8 @@ def test_distinct_images__an_unknown_wrapper():
     assert distinct_images(Every(Images())) == [0, 1, 2, 3]
 
 
-def test_distinct_class_counts__labelled_images_of_a_semi_supervised_data_set():
-    data = SemiSupervisedDataset(twice(few()), few(), labelled_among_unlabelled=True)
+def test_distinct_class_counts__labeled_images_of_a_semi_supervised_data_set():
+    data = SemiSupervisedDataset(twice(few()), few(), labeled_among_unlabeled=True)
     assert distinct_class_counts(data) == [6, 1, 1] and class_counts(data) == [6, 2, 2]
 
 

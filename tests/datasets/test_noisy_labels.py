@@ -33,7 +33,7 @@ def two_views(info):
     return dict(weak=info['number'], strong=info['number'])
 
 
-def unlabelled_images():
+def unlabeled_images():
     return images(pipeline=[two_views])
 
 
@@ -50,24 +50,24 @@ COMBINATIONS = dict(
     joined_same_files=(joined(noisy(images(folder='x')), noisy(images(folder='x'))), [14, 16, 10], PAIRED),
     joined_repeated=(joined(repeated(noisy(images())), images()), [31, 30, 19], [17, 14, 9]),
     in_long_tailed=(long_tailed(noisy(images())), [7, 3, 1], [7, 3, 1]),
-    in_labelled=(part('labelled', noisy(images())), [4, 4, 4], [4, 4, 4]),
-    in_unlabelled=(part('unlabelled', noisy(images())), [3, 4, 1], [3, 4, 1]),
-    in_labelled_of_long_tailed=(part('labelled', long_tailed(noisy(images())), 1), [1, 1, 1], [1, 1, 1]),
+    in_labeled=(part('labeled', noisy(images())), [4, 4, 4], [4, 4, 4]),
+    in_unlabeled=(part('unlabeled', noisy(images())), [3, 4, 1], [3, 4, 1]),
+    in_labeled_of_long_tailed=(part('labeled', long_tailed(noisy(images())), 1), [1, 1, 1], [1, 1, 1]),
     in_long_tailed_of_repeated=(long_tailed(repeated(noisy(images()))), [21, 10, 5], None),
     # The long-tailed view has 10, 5 and 2 images, of which 5, 2 and 1 are changed.
     of_long_tailed=(noisy(long_tailed(images())), [6, 8, 3], [6, 8, 3]),
-    of_labelled=(noisy(part('labelled', images())), [4, 4, 4], [4, 4, 4]),
+    of_labeled=(noisy(part('labeled', images())), [4, 4, 4], [4, 4, 4]),
     # 8, 4 and 2 images, of which 4, 2 and 1 are changed.
-    of_unlabelled=(noisy(part('unlabelled', images(), 2)), [5, 6, 3], [5, 6, 3]),
+    of_unlabeled=(noisy(part('unlabeled', images(), 2)), [5, 6, 3], [5, 6, 3]),
     # Of 7, 8 and 5 labels, 4 (3.5, to even), 4 and 2 are changed again.
     of_noisy=(noisy(noisy(images(), seed=1)), [5, 8, 7], [5, 8, 7]),
     semi_supervised=(
-        semi_supervised(noisy(part('labelled', images(), 3), 0.3), part('unlabelled', unlabelled_images(), 3)),
+        semi_supervised(noisy(part('labeled', images(), 3), 0.3), part('unlabeled', unlabeled_images(), 3)),
         [3, 3, 3],
         [3, 3, 3],
     ),
     semi_supervised_around=(
-        semi_supervised(part('labelled', noisy(images()), 2), part('unlabelled', noisy(unlabelled_images()), 2)),
+        semi_supervised(part('labeled', noisy(images()), 2), part('unlabeled', noisy(unlabeled_images()), 2)),
         [2, 2, 2],
         [2, 2, 2],
     ),
@@ -78,18 +78,18 @@ COMBINATIONS = dict(
 def test_noisy_labels__counts_pipelines_annotations_and_samplers_have_the_noisy_labels(config, seen, distinct):
     data = DATASETS.build(config)
     assert class_counts(data) == seen
-    labelled = getattr(data, 'labelled', data)
-    samples = [labelled[index] for index in range(len(labelled))]
+    labeled = getattr(data, 'labeled', data)
+    samples = [labeled[index] for index in range(len(labeled))]
     given = [sample['label'] for sample in samples]
     if distinct is None:  # which of the repeated images the view took is up to the drawing
         label_of = {sample['inputs']: sample['label'] for sample in samples}
         distinct = np.bincount(list(label_of.values()), minlength=3).tolist()
     assert distinct_class_counts(data) == distinct
-    assert [labelled.get_data_info(index)['gt_label'] for index in range(len(labelled))] == given
+    assert [labeled.get_data_info(index)['gt_label'] for index in range(len(labeled))] == given
     while config['type'] == 'RepeatDataset':  # its rounds do not count
         seen, config = [3 * count for count in seen], config['dataset']
     assert np.bincount(given, minlength=3).tolist() == seen
-    if labelled is data:
+    if labeled is data:
         sampler = ClassPowerSampler(data, power=0, seed=0)
         assert sampler._counts.tolist() == np.bincount(given).tolist()
         assert (np.array(given)[sampler._by_class.numpy()] == np.sort(given)).all()
@@ -119,8 +119,8 @@ def test_noisy_labels__class_counts_hook(name):
 
 
 def test_noisy_labels__parts_that_share_images_are_an_error():
-    with pytest.raises(ValueError, match='20 of the 20 labelled images are unlabelled, too: image 0 of Images'):
-        DATASETS.build(semi_supervised(noisy(images()), noisy(unlabelled_images())))
+    with pytest.raises(ValueError, match='20 of the 20 labeled images are unlabeled, too: image 0 of Images'):
+        DATASETS.build(semi_supervised(noisy(images()), noisy(unlabeled_images())))
 
 
 def test_noisy_labels__join_needs_ignore_keys():

@@ -6,7 +6,7 @@ import torch
 from in_memory import shuffled
 from torch.utils.data import DataLoader
 
-from sar_mm.datasets import ClassPowerSampler, LabelledUnlabelledSampler
+from sar_mm.datasets import ClassPowerSampler, LabeledUnlabeledSampler
 from sar_mm.registry import DATA_SAMPLERS
 
 SIZES = [300, 60, 0, 12]
@@ -129,34 +129,34 @@ def test_class_power_sampler__empty_data_set():
 
 
 class Mixed:
-    """As many labelled and unlabelled images as one wants; an image is its own index."""
+    """As many labeled and unlabeled images as one wants; an image is its own index."""
 
-    def __init__(self, num_labelled, num_unlabelled):
-        self.num_labelled, self.num_unlabelled = num_labelled, num_unlabelled
+    def __init__(self, num_labeled, num_unlabeled):
+        self.num_labeled, self.num_unlabeled = num_labeled, num_unlabeled
 
     def __len__(self):
-        return self.num_labelled + self.num_unlabelled
+        return self.num_labeled + self.num_unlabeled
 
     def __getitem__(self, index):
         return index
 
 
 def batches(sampler, number):
-    """The next batches, each split into labelled and unlabelled images, the latter counted from 0."""
-    labelled, size = sampler.labelled, sampler.labelled + sampler.unlabelled
+    """The next batches, each split into labeled and unlabeled images, the latter counted from 0."""
+    labeled, size = sampler.labeled, sampler.labeled + sampler.unlabeled
     drawn = list(islice(iter(sampler), number * size))
     found = [drawn[first : first + size] for first in range(0, number * size, size)]
-    split = sampler.dataset.num_labelled
-    assert all(max(batch[:labelled]) < split <= min(batch[labelled:]) for batch in found)
-    return [batch[:labelled] for batch in found], [[i - split for i in batch[labelled:]] for batch in found]
+    split = sampler.dataset.num_labeled
+    assert all(max(batch[:labeled]) < split <= min(batch[labeled:]) for batch in found)
+    return [batch[:labeled] for batch in found], [[i - split for i in batch[labeled:]] for batch in found]
 
 
 @pytest.mark.parametrize('shuffle', [False, True])
 @pytest.mark.parametrize(
     ('world_size', 'sizes', 'ratio'), [(1, (5, 24), (2, 3)), (2, (7, 24), (1, 3)), (3, (2, 19), (4, 2))]
 )
-def test_labelled_unlabelled__processes_weave_permutations_in_the_set_ratio(ranks, world_size, sizes, ratio, shuffle):
-    samplers = ranks(world_size, LabelledUnlabelledSampler, Mixed(*sizes), *ratio, seed=2, shuffle=shuffle)
+def test_labeled_unlabeled__processes_weave_permutations_in_the_set_ratio(ranks, world_size, sizes, ratio, shuffle):
+    samplers = ranks(world_size, LabeledUnlabeledSampler, Mixed(*sizes), *ratio, seed=2, shuffle=shuffle)
     parts = [batches(sampler, 60) for sampler in samplers]  # checks the ratio
     for kind, size in enumerate(sizes):
         streams = [[index for batch in part[kind] for index in batch] for part in parts]
@@ -166,34 +166,32 @@ def test_labelled_unlabelled__processes_weave_permutations_in_the_set_ratio(rank
         assert (passes[0] == passes[1]) != shuffle
 
 
-def test_labelled_unlabelled__processes_see_disjoint_images(ranks):
-    first, second = (
-        batches(sampler, 6) for sampler in ranks(2, LabelledUnlabelledSampler, Mixed(12, 36), 1, 3, seed=0)
-    )
+def test_labeled_unlabeled__processes_see_disjoint_images(ranks):
+    first, second = (batches(sampler, 6) for sampler in ranks(2, LabeledUnlabeledSampler, Mixed(12, 36), 1, 3, seed=0))
     for kind, size in ((0, 12), (1, 36)):
         seen = [{index for batch in part[kind] for index in batch} for part in (first, second)]
         assert not seen[0] & seen[1] and seen[0] | seen[1] == set(range(size))
 
 
-def test_labelled_unlabelled__fewer_images_than_processes(ranks):
-    parts = [batches(each, 8)[0] for each in ranks(5, LabelledUnlabelledSampler, Mixed(2, 10), 1, 1, seed=0)]
+def test_labeled_unlabeled__fewer_images_than_processes(ranks):
+    parts = [batches(each, 8)[0] for each in ranks(5, LabeledUnlabeledSampler, Mixed(2, 10), 1, 1, seed=0)]
     woven = [index for step in zip(*parts) for (index,) in step]
     assert all(sorted(woven[first : first + 2]) == [0, 1] for first in range(0, 40, 2))
 
 
-def test_labelled_unlabelled__seed_decides_and_the_global_state_is_left_alone():
+def test_labeled_unlabeled__seed_decides_and_the_global_state_is_left_alone():
     data = Mixed(20, 50)
     state = torch.get_rng_state()
-    first, same, other = (batches(LabelledUnlabelledSampler(data, 2, 5, seed=seed), 10) for seed in (3, 3, 4))
+    first, same, other = (batches(LabeledUnlabeledSampler(data, 2, 5, seed=seed), 10) for seed in (3, 3, 4))
     assert first == same and first[0] != other[0] and first[1] != other[1]
     assert torch.equal(torch.get_rng_state(), state)
-    assert isinstance(LabelledUnlabelledSampler(data, 2, 5).seed, int)
+    assert isinstance(LabeledUnlabeledSampler(data, 2, 5).seed, int)
 
 
 @pytest.mark.parametrize('shuffle', [False, True])
 @pytest.mark.parametrize(('world_size', 'skipped'), [(1, 0), (2, 1), (3, 2), (1, 3), (2, 5), (3, 7), (1, 40), (2, 333)])
-def test_labelled_unlabelled__skipping_is_advancing(ranks, world_size, skipped, shuffle):
-    options = (world_size, LabelledUnlabelledSampler, Mixed(4, 23), 2, 3, shuffle, 1)
+def test_labeled_unlabeled__skipping_is_advancing(ranks, world_size, skipped, shuffle):
+    options = (world_size, LabeledUnlabeledSampler, Mixed(4, 23), 2, 3, shuffle, 1)
     for advanced, skipping in zip(ranks(*options), ranks(*options)):
         expected = list(islice(iter(advanced), skipped + 100))[skipped:]
         list(islice(iter(skipping), 11))  # skip() counts from the start
@@ -201,12 +199,12 @@ def test_labelled_unlabelled__skipping_is_advancing(ranks, world_size, skipped, 
         assert list(islice(iter(skipping), 100)) == expected
 
 
-def test_labelled_unlabelled__resumes_in_a_dataloader():
+def test_labeled_unlabeled__resumes_in_a_dataloader():
     from mmengine.runner.loops import _InfiniteDataloaderIterator
 
     def loader():
         data = Mixed(6, 14)
-        return DataLoader(data, batch_size=5, sampler=LabelledUnlabelledSampler(data, 2, 3, seed=0), collate_fn=list)
+        return DataLoader(data, batch_size=5, sampler=LabeledUnlabeledSampler(data, 2, 3, seed=0), collate_fn=list)
 
     whole = [batch for _, batch in zip(range(20), loader())]
     resumed = _InfiniteDataloaderIterator(loader())
@@ -218,27 +216,25 @@ def test_labelled_unlabelled__resumes_in_a_dataloader():
     assert [next(resumed) for _ in range(13)] == whole[7:]
 
 
-def test_labelled_unlabelled__builds_from_a_config():
-    config = dict(type='LabelledUnlabelledSampler', labelled=1, unlabelled=7)
+def test_labeled_unlabeled__builds_from_a_config():
+    config = dict(type='LabeledUnlabeledSampler', labeled=1, unlabeled=7)
     sampler = DATA_SAMPLERS.build(config, default_args=dict(dataset=Mixed(4, 30), seed=None))
     sampler.set_epoch(3)
-    assert (sampler.labelled, sampler.unlabelled, len(sampler)) == (1, 7, 34)
+    assert (sampler.labeled, sampler.unlabeled, len(sampler)) == (1, 7, 34)
 
 
-@pytest.mark.parametrize(
-    ('name', 'number'), [('labelled', 0), ('unlabelled', -1), ('labelled', 1.5), ('unlabelled', True)]
-)
-def test_labelled_unlabelled__bad_numbers(name, number):
+@pytest.mark.parametrize(('name', 'number'), [('labeled', 0), ('unlabeled', -1), ('labeled', 1.5), ('unlabeled', True)])
+def test_labeled_unlabeled__bad_numbers(name, number):
     with pytest.raises(ValueError, match=f'Expected argument `{name}` to be an integer of at least 1'):
-        LabelledUnlabelledSampler(Mixed(4, 30), **{'labelled': 1, 'unlabelled': 1, name: number})
+        LabeledUnlabeledSampler(Mixed(4, 30), **{'labeled': 1, 'unlabeled': 1, name: number})
 
 
-def test_labelled_unlabelled__bad_skip():
+def test_labeled_unlabeled__bad_skip():
     with pytest.raises(ValueError, match='Expected argument `num_samples` to be an integer of at least 0'):
-        LabelledUnlabelledSampler(Mixed(4, 30), 1, 1).skip(-1)
+        LabeledUnlabeledSampler(Mixed(4, 30), 1, 1).skip(-1)
 
 
 @pytest.mark.parametrize('data', [Images(), Mixed(0, 3), Mixed(3, 0)])
-def test_labelled_unlabelled__other_data_sets(data):
+def test_labeled_unlabeled__other_data_sets(data):
     with pytest.raises(ValueError, match='Expected argument `dataset` to be a SemiSupervisedDataset.*but got '):
-        LabelledUnlabelledSampler(data, 1, 1)
+        LabeledUnlabeledSampler(data, 1, 1)

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from PIL import Image
 
-from sar_mm.datasets import LabelledSubset, SemiSupervisedDataset, class_counts
+from sar_mm.datasets import LabeledSubset, SemiSupervisedDataset, class_counts
 from sar_mm.registry import DATASETS
 
 
@@ -38,8 +38,8 @@ class Memory:
 
 @pytest.fixture
 def folders(tmp_path):
-    """4 labelled images of the values 0, 1, ... and 6 unlabelled ones of 100, 101, ..."""
-    for name, first, number in (('labelled', 0, 4), ('unlabelled', 100, 6)):
+    """4 labeled images of the values 0, 1, ... and 6 unlabeled ones of 100, 101, ..."""
+    for name, first, number in (('labeled', 0, 4), ('unlabeled', 100, 6)):
         (tmp_path / name).mkdir()
         for index in range(number):
             Image.new('RGB', (4, 4), (first + index,) * 3).save(tmp_path / name / f'{index}.png')
@@ -69,10 +69,10 @@ def files(folder, name, pipeline, **options):
     return dict(type='SemiTestFiles', metainfo=CLASSES, serialize_data=False, **options)
 
 
-def config(folder, labelled=(LOAD, pack), unlabelled=(LOAD, BRANCHES), **options):
+def config(folder, labeled=(LOAD, pack), unlabeled=(LOAD, BRANCHES), **options):
     parts = dict(
-        labelled=files(folder, 'labelled', labelled, **options),
-        unlabelled=files(folder, 'unlabelled', unlabelled, **options),
+        labeled=files(folder, 'labeled', labeled, **options),
+        unlabeled=files(folder, 'unlabeled', unlabeled, **options),
     )
     return dict(type='sar_mm.SemiSupervisedDataset', **parts, **options)
 
@@ -87,7 +87,7 @@ def value(packed):
 
 def damage(folder, *names, content=b'text'):
     for name in names:
-        (folder / 'unlabelled' / f'{name}.png').write_bytes(content)
+        (folder / 'unlabeled' / f'{name}.png').write_bytes(content)
 
 
 @pytest.fixture
@@ -102,17 +102,17 @@ def warned(monkeypatch):
     return messages
 
 
-def test_semi_supervised__labelled_images_come_first(folders):
+def test_semi_supervised__labeled_images_come_first(folders):
     data = build(folders)
-    assert (data.num_labelled, data.num_unlabelled, len(data)) == (4, 6, 10)
+    assert (data.num_labeled, data.num_unlabeled, len(data)) == (4, 6, 10)
     items = [data[index] for index in range(10)]
-    assert [set(item.keys()) for item in items] == [{'labelled'}] * 4 + [{'weak', 'strong'}] * 6
-    assert [value(item.labelled) for item in items[:4]] == [0, 1, 2, 3]
+    assert [set(item.keys()) for item in items] == [{'labeled'}] * 4 + [{'weak', 'strong'}] * 6
+    assert [value(item.labeled) for item in items[:4]] == [0, 1, 2, 3]
     assert [value(item.weak) for item in items[4:]] == [100, 101, 102, 103, 104, 105]
     assert [value(item.strong) for item in items[4:]] == [155, 154, 153, 152, 151, 150]
-    assert data[-1].weak['data_samples'].path == str(folders / 'unlabelled' / '5.png')
-    assert data.get_data_info(3)['img_path'].endswith('labelled/3.png')
-    assert data.get_data_info(4)['img_path'].endswith('unlabelled/0.png')
+    assert data[-1].weak['data_samples'].path == str(folders / 'unlabeled' / '5.png')
+    assert data.get_data_info(3)['img_path'].endswith('labeled/3.png')
+    assert data.get_data_info(4)['img_path'].endswith('unlabeled/0.png')
     with pytest.raises(IndexError):
         data[10]
     assert data.metainfo == CLASSES and class_counts(data) == [2, 2] and not hasattr(data, 'get_cat_ids')
@@ -126,19 +126,19 @@ def test_semi_supervised__works_in_a_dataloader(folders, collate, num_workers, u
     damage(folders, *unreadable)
     loader_config = dict(
         dataset=config(folders),
-        sampler=dict(type='LabelledUnlabelledSampler', labelled=1, unlabelled=2),
+        sampler=dict(type='LabeledUnlabeledSampler', labeled=1, unlabeled=2),
         batch_size=3,
         num_workers=num_workers,
         collate_fn=dict(type=collate.__name__),
     )
     loader = Runner.build_dataloader(loader_config, seed=0)
     batches = [batch for _, batch in zip(range(6), loader)]  # which collate functions leave as lists
-    assert all([set(item.keys()) for item in batch] == [{'labelled'}] + 2 * [{'weak', 'strong'}] for batch in batches)
+    assert all([set(item.keys()) for item in batch] == [{'labeled'}] + 2 * [{'weak', 'strong'}] for batch in batches)
     found = sorted(value(item.weak) for batch in batches[:3] for item in batch[1:])
     assert found == sorted(next(100 + n % 6 for n in range(i, i + 6) if n % 6 not in unreadable) for i in range(6))
 
 
-@pytest.mark.parametrize('name', ['labelled', 'unlabelled'])
+@pytest.mark.parametrize('name', ['labeled', 'unlabeled'])
 @pytest.mark.parametrize('is_missing', [False, True])
 def test_semi_supervised__empty_or_missing_folder(folders, name, is_missing):
     for path in (folders / name).iterdir():
@@ -153,28 +153,28 @@ def test_semi_supervised__empty_or_missing_folder(folders, name, is_missing):
 
 def test_semi_supervised__empty_folder_of_mmseg(folders):
     pytest.importorskip('mmseg.datasets')
-    prefix = dict(img_path='unlabelled', seg_map_path='none')
-    unlabelled = dict(type='mmseg.BaseSegDataset', data_root=str(folders), data_prefix=prefix, img_suffix='.tif')
-    with pytest.raises(ValueError, match='the unlabelled images .* from .*/unlabelled: there is no such image'):
-        SemiSupervisedDataset(Memory(), unlabelled)
-    with pytest.raises(ValueError, match="the unlabelled images .* with ann_file='absent.txt': Failed to load"):
-        SemiSupervisedDataset(Memory(), dict(unlabelled, ann_file='absent.txt'))
+    prefix = dict(img_path='unlabeled', seg_map_path='none')
+    unlabeled = dict(type='mmseg.BaseSegDataset', data_root=str(folders), data_prefix=prefix, img_suffix='.tif')
+    with pytest.raises(ValueError, match='the unlabeled images .* from .*/unlabeled: there is no such image'):
+        SemiSupervisedDataset(Memory(), unlabeled)
+    with pytest.raises(ValueError, match="the unlabeled images .* with ann_file='absent.txt': Failed to load"):
+        SemiSupervisedDataset(Memory(), dict(unlabeled, ann_file='absent.txt'))
 
 
 @pytest.mark.parametrize(
-    ('labelled', 'unlabelled', 'options', 'error', 'message'),
+    ('labeled', 'unlabeled', 'options', 'error', 'message'),
     [
-        (Memory([]), Memory(), {}, ValueError, '^SemiSupervisedDataset has no labelled images: Memory is empty'),
-        (Memory(), Memory([]), {}, ValueError, '^SemiSupervisedDataset has no unlabelled images: Memory is empty'),
+        (Memory([]), Memory(), {}, ValueError, '^SemiSupervisedDataset has no labeled images: Memory is empty'),
+        (Memory(), Memory([]), {}, ValueError, '^SemiSupervisedDataset has no unlabeled images: Memory is empty'),
         (dict(type='Absent'), Memory(), {}, KeyError, 'Absent is not in the'),
-        (Memory(), Memory(classes='ac'), {}, ValueError, r"classes \['a', 'b'\], but the unlabelled ones \['a', 'c'\]"),
+        (Memory(), Memory(classes='ac'), {}, ValueError, r"classes \['a', 'b'\], but the unlabeled ones \['a', 'c'\]"),
         (Memory(), Memory(), dict(max_unreadable=-1), ValueError, '`max_unreadable` to be an integer of at least 0'),
-        (Memory(), Memory(), dict(labelled_among_unlabelled='yes'), ValueError, "to be True or False, but got 'yes'"),
+        (Memory(), Memory(), dict(labeled_among_unlabeled='yes'), ValueError, "to be True or False, but got 'yes'"),
     ],
 )
-def test_semi_supervised__bad_arguments(labelled, unlabelled, options, error, message):
+def test_semi_supervised__bad_arguments(labeled, unlabeled, options, error, message):
     with pytest.raises(error, match=message):
-        SemiSupervisedDataset(labelled, unlabelled, **options)
+        SemiSupervisedDataset(labeled, unlabeled, **options)
 
 
 def test_semi_supervised__classes_may_be_of_another_type_or_unknown():
@@ -182,60 +182,60 @@ def test_semi_supervised__classes_may_be_of_another_type_or_unknown():
 
 
 def test_semi_supervised__overlapping_paths(folders):
-    Image.new('RGB', (4, 4)).save(folders / 'labelled' / '9.png')
+    Image.new('RGB', (4, 4)).save(folders / 'labeled' / '9.png')
     (folders / 'list.txt').write_text('2\n3\n')
-    both = files(folders, 'labelled', [LOAD, BRANCHES])
-    inner = files(folders, 'unlabelled/../labelled', [LOAD, pack])
-    labelled = LabelledSubset(inner, 'labelled', file=f'{folders}/list.txt')
-    with pytest.raises(ValueError, match=r'^2 of the 2 labelled images are unlabelled, too: .*/2\.png .*=True'):
-        SemiSupervisedDataset(labelled, both)
+    both = files(folders, 'labeled', [LOAD, BRANCHES])
+    inner = files(folders, 'unlabeled/../labeled', [LOAD, pack])
+    labeled = LabeledSubset(inner, 'labeled', file=f'{folders}/list.txt')
+    with pytest.raises(ValueError, match=r'^2 of the 2 labeled images are unlabeled, too: .*/2\.png .*=True'):
+        SemiSupervisedDataset(labeled, both)
     lazy = SemiSupervisedDataset(dict(both, lazy_init=True), dict(both, lazy_init=True), lazy_init=True)
-    with pytest.raises(ValueError, match='5 of the 5 labelled images are unlabelled, too'):
+    with pytest.raises(ValueError, match='5 of the 5 labeled images are unlabeled, too'):
         len(lazy)
-    rest = LabelledSubset(both, 'unlabelled', file=f'{folders}/list.txt')
-    assert SemiSupervisedDataset(labelled, rest).num_unlabelled == 3
+    rest = LabeledSubset(both, 'unlabeled', file=f'{folders}/list.txt')
+    assert SemiSupervisedDataset(labeled, rest).num_unlabeled == 3
 
 
 def test_semi_supervised__overlapping_places_in_memory(tmp_path):
-    def overlap(labelled, unlabelled):
+    def overlap(labeled, unlabeled):
         """The start of the error, or nothing."""
         try:
-            SemiSupervisedDataset(labelled, unlabelled)
+            SemiSupervisedDataset(labeled, unlabeled)
         except ValueError as error:
-            return str(error).partition(' are unlabelled, too: image ')[0]
+            return str(error).partition(' are unlabeled, too: image ')[0]
         return ''
 
     def own(labels=42, root=tmp_path):
         return images(labels=shuffled([labels // 3] * 3), data_root=str(root))
 
-    labelled = part('labelled', own(), 2)
-    assert overlap(labelled, part('unlabelled', own(), 2)) == ''
-    assert overlap(labelled, part('unlabelled', own(), 1)) == '3 of the 6 labelled images'
-    assert overlap(labelled, own()) == '6 of the 6 labelled images'
-    assert overlap(repeated(labelled), own()) == '6 of the 18 labelled images'  # in wrappers, too
-    tail = [part(name, long_tailed(own()), number) for name, number in (('labelled', 2), ('unlabelled', 1))]
-    assert overlap(*tail) == '3 of the 6 labelled images'
-    assert overlap(tail[0], part('unlabelled', long_tailed(own()), 2)) == ''
+    labeled = part('labeled', own(), 2)
+    assert overlap(labeled, part('unlabeled', own(), 2)) == ''
+    assert overlap(labeled, part('unlabeled', own(), 1)) == '3 of the 6 labeled images'
+    assert overlap(labeled, own()) == '6 of the 6 labeled images'
+    assert overlap(repeated(labeled), own()) == '6 of the 18 labeled images'  # in wrappers, too
+    tail = [part(name, long_tailed(own()), number) for name, number in (('labeled', 2), ('unlabeled', 1))]
+    assert overlap(*tail) == '3 of the 6 labeled images'
+    assert overlap(tail[0], part('unlabeled', long_tailed(own()), 2)) == ''
     # What may be other images cannot be compared.
-    assert overlap(labelled, part('unlabelled', own(root=tmp_path / 'other'), 1)) == ''
-    assert overlap(labelled, part('unlabelled', own(45), 1)) == ''
+    assert overlap(labeled, part('unlabeled', own(root=tmp_path / 'other'), 1)) == ''
+    assert overlap(labeled, part('unlabeled', own(45), 1)) == ''
     assert overlap(Memory(), Memory()) == ''
     data = Memory()
-    assert overlap(data, data) == '3 of the 3 labelled images'
-    assert len(SemiSupervisedDataset(data, data, labelled_among_unlabelled=True)) == 6
+    assert overlap(data, data) == '3 of the 3 labeled images'
+    assert len(SemiSupervisedDataset(data, data, labeled_among_unlabeled=True)) == 6
 
 
 @pytest.mark.parametrize('kind', ['missing', 'empty', 'no image', 'cut'])
-def test_semi_supervised__unreadable_unlabelled_image_is_skipped(folders, warned, kind):
+def test_semi_supervised__unreadable_unlabeled_image_is_skipped(folders, warned, kind):
     data = build(folders)
-    path = folders / 'unlabelled' / '5.png'
+    path = folders / 'unlabeled' / '5.png'
     content = path.read_bytes()
     path.unlink()
     if kind != 'missing':
         path.write_bytes({'empty': b'', 'no image': b'text', 'cut': content[:30]}[kind])
     assert [value(data[index].weak) for index in (8, 9, 4)] == [104, 100, 100]
     data[9]
-    assert len(warned) == 1 and f'unlabelled image {path} is skipped (' in warned[0]
+    assert len(warned) == 1 and f'unlabeled image {path} is skipped (' in warned[0]
     assert warned[0].endswith('; 1 unreadable so far in this process')
     damage(folders, 2)
     assert value(data[6].weak) == 103
@@ -248,32 +248,32 @@ def test_semi_supervised__too_many_unreadable_images(folders, warned):
     data = build(folders, max_unreadable=1)
     damage(folders, 1, 2)
     assert value(data[6].weak) == 103
-    with pytest.raises(RuntimeError, match=r'2 unlabelled images cannot be read, more than max_unreadable=1.*1\.png'):
+    with pytest.raises(RuntimeError, match=r'2 unlabeled images cannot be read, more than max_unreadable=1.*1\.png'):
         data[5]
     damage(folders, *range(6))
-    with pytest.raises(RuntimeError, match='none of the 6 unlabelled images can be read'):
+    with pytest.raises(RuntimeError, match='none of the 6 unlabeled images can be read'):
         build(folders)[4]
     assert len(warned) == 1 + 6
 
 
-def test_semi_supervised__unreadable_labelled_image_raises(folders, warned):
+def test_semi_supervised__unreadable_labeled_image_raises(folders, warned):
     data = build(folders)
-    (folders / 'labelled' / '2.png').write_bytes(b'text')
+    (folders / 'labeled' / '2.png').write_bytes(b'text')
     with pytest.raises(AssertionError, match='failed to load image'):
         data[2]
     assert not warned
 
 
 def test_semi_supervised__other_errors_of_a_pipeline_are_raised(folders, warned):
-    for path in (folders / 'unlabelled').iterdir():
+    for path in (folders / 'unlabeled').iterdir():
         Image.new('RGB', (4, 4)).save(path, format='PCX')  # which Pillow decodes and OpenCV does not
     load = dict(LOAD, imdecode_backend='pillow')
     in_memory = SemiSupervisedDataset(Memory([0] * 4), Memory(pipeline=broken))
-    for data in (build(folders, unlabelled=[load, broken, BRANCHES]), in_memory):
+    for data in (build(folders, unlabeled=[load, broken, BRANCHES]), in_memory):
         with pytest.raises(KeyError, match='gt_bboxes'):
             data[4]
     assert not warned
-    with pytest.raises(RuntimeError, match='none of the 6 unlabelled images can be read'):
+    with pytest.raises(RuntimeError, match='none of the 6 unlabeled images can be read'):
         build(folders)[4]
 
 
@@ -284,17 +284,17 @@ def test_semi_supervised__other_errors_of_a_pipeline_are_raised(folders, warned)
         (lambda results: [results], 'has to end with MultiBranch, but gives list'),
         (dict(type='MultiBranch', strong=[pack]), r"needs a branch \"weak\" and .* has \['strong'\]"),
         (dict(type='MultiBranch', weak=[pack], other=[pack]), r"but has \['weak', 'other'\]"),
-        (dict(BRANCHES, labelled=[pack]), "`name of a branch of unlabelled images` .* but got 'labelled'"),
-        (dict(BRANCHES, keys=[pack]), "`name of a branch of unlabelled images` .* but got 'keys'"),
+        (dict(BRANCHES, labeled=[pack]), "`name of a branch of unlabeled images` .* but got 'labeled'"),
+        (dict(BRANCHES, keys=[pack]), "`name of a branch of unlabeled images` .* but got 'keys'"),
     ],
 )
-def test_semi_supervised__unlabelled_pipeline_has_to_split(folders, last, message):
+def test_semi_supervised__unlabeled_pipeline_has_to_split(folders, last, message):
     with pytest.raises(ValueError, match=message):
-        build(folders, unlabelled=[LOAD, last])[4]
+        build(folders, unlabeled=[LOAD, last])[4]
 
 
-def test_semi_supervised__labelled_pipeline_has_to_pack(folders):
-    data = build(folders, labelled=[LOAD, BRANCHES], unlabelled=[LOAD, dict(BRANCHES, strong_2=[pack], raw=[pack])])
+def test_semi_supervised__labeled_pipeline_has_to_pack(folders):
+    data = build(folders, labeled=[LOAD, BRANCHES], unlabeled=[LOAD, dict(BRANCHES, strong_2=[pack], raw=[pack])])
     with pytest.raises(ValueError, match=r"packed inputs, but gives \['weak', 'strong'"):
         data[0]
     assert set(data[4].keys()) == {'weak', 'strong', 'strong_2', 'raw'}  # mmengine keeps no order

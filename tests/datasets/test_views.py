@@ -11,7 +11,7 @@ from in_memory import long_tailed as tail
 from mmengine.runner import Runner
 from torch.utils.data import Dataset, Subset
 
-from sar_mm.datasets import LabelledSubset, LongTailedDataset, NoisyLabels, SemiSupervisedDataset, class_counts
+from sar_mm.datasets import LabeledSubset, LongTailedDataset, NoisyLabels, SemiSupervisedDataset, class_counts
 from sar_mm.datasets.views import DatasetView, image_sources, prepare_image
 from sar_mm.registry import DATASETS
 
@@ -66,17 +66,17 @@ def test_view__seed_decides_and_the_global_state_is_left_alone(make):
 
 SCRIPT = """
 from mmengine.dataset import BaseDataset
-from sar_mm.datasets import LabelledSubset, LongTailedDataset, NoisyLabels
+from sar_mm.datasets import LabeledSubset, LongTailedDataset, NoisyLabels
 class Images(BaseDataset):
     def load_data_list(self): return [dict(gt_label=index % 3) for index in range(30)]
 print(LongTailedDataset(Images(), 4).indices.tolist())
-print(LabelledSubset(Images(), 'labelled', per_class=2).indices.tolist())
+print(LabeledSubset(Images(), 'labeled', per_class=2).indices.tolist())
 print(NoisyLabels(Images(), 0.5).get_gt_labels().tolist())
 """
 
 
 def test_views__are_the_same_in_every_process(run_python):
-    views = [VIEWS[name](Images([0, 1, 2] * 10)) for name in ('long_tailed', 'labelled', 'noisy')]
+    views = [VIEWS[name](Images([0, 1, 2] * 10)) for name in ('long_tailed', 'labeled', 'noisy')]
     expected = [views[0].indices, views[1].indices, views[2].get_gt_labels()]
     assert run_python(SCRIPT)[0] == [str(values.tolist()) for values in expected]
 
@@ -115,7 +115,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ('wrap', 'counts'), [(tail, (12, 6, 3)), (lambda data: part('unlabelled', data), (8,) * 3), (noisy, (12,) * 3)]
+    ('wrap', 'counts'), [(tail, (12, 6, 3)), (lambda data: part('unlabeled', data), (8,) * 3), (noisy, (12,) * 3)]
 )
 @pytest.mark.parametrize('lazy_init', [False, True])
 def test_view__of_mmpretrain_from_a_config(folder, wrap, counts, lazy_init):
@@ -133,11 +133,11 @@ def test_view__of_mmpretrain_from_a_config(folder, wrap, counts, lazy_init):
 
 REJECTING = dict(
     long_tailed=tail,
-    unlabelled=lambda data: part('unlabelled', data),
+    unlabeled=lambda data: part('unlabeled', data),
     noisy=noisy,
-    labelled_of_long_tailed=lambda data: part('labelled', tail(data), 1),
-    long_tailed_of_unlabelled=lambda data: tail(part('unlabelled', data, 2)),
-    noisy_of_labelled=lambda data: noisy(part('labelled', data)),
+    labeled_of_long_tailed=lambda data: part('labeled', tail(data), 1),
+    long_tailed_of_unlabeled=lambda data: tail(part('unlabeled', data, 2)),
+    noisy_of_labeled=lambda data: noisy(part('labeled', data)),
     noisy_of_noisy=lambda data: noisy(noisy(data)),
 )
 WRAPPERS = dict(
@@ -149,7 +149,7 @@ WRAPPERS = dict(
 # Each view without a wrapper, and each wrapper in some view; noisy labels take no wrapper.
 PAIRS = [(view, 'none') for view in REJECTING]
 PAIRS += [('long_tailed', wrapper) for wrapper in WRAPPERS if wrapper != 'none']
-PAIRS += [('unlabelled', 'repeated'), ('labelled_of_long_tailed', 'joined'), ('long_tailed_of_unlabelled', 'balanced')]
+PAIRS += [('unlabeled', 'repeated'), ('labeled_of_long_tailed', 'joined'), ('long_tailed_of_unlabeled', 'balanced')]
 
 
 @pytest.mark.parametrize('is_noisy', [False, True])
@@ -175,7 +175,7 @@ def test_view__of_images_that_are_all_rejected(make):
 
 @pytest.mark.parametrize('make', [lambda data: data, VIEWS['noisy']], ids=['clean', 'noisy'])
 def test_view__a_rejected_image_is_an_error_in_test_mode(make):
-    view = LabelledSubset(make(Images(pipeline=[every_third], test_mode=True)), 'labelled', fraction=1)
+    view = LabeledSubset(make(Images(pipeline=[every_third], test_mode=True)), 'labeled', fraction=1)
     with pytest.raises(Exception, match='Test time pip|None for image 1 of NoisyLabels in test mode'):
         view[1]
 
@@ -195,7 +195,7 @@ def test_view__may_be_derived_from():
     assert shown(Reversed(Images())) == list(range(20))[::-1]
 
 
-@pytest.mark.parametrize('make', [VIEWS['long_tailed'], VIEWS['labelled'], VIEWS['noisy']])
+@pytest.mark.parametrize('make', [VIEWS['long_tailed'], VIEWS['labeled'], VIEWS['noisy']])
 @pytest.mark.parametrize(
     ('data', 'message'),
     [
@@ -210,7 +210,7 @@ def test_view__of_other_data(make, data, message):
         make(data())
 
 
-@pytest.mark.parametrize('make', [VIEWS['long_tailed'], VIEWS['labelled'], VIEWS['noisy']])
+@pytest.mark.parametrize('make', [VIEWS['long_tailed'], VIEWS['labeled'], VIEWS['noisy']])
 def test_view__bad_seed(make):
     with pytest.raises(ValueError, match='Expected argument `seed` to be an integer of at least 0'):
         make(Images(), seed=-1)
@@ -241,12 +241,12 @@ def test_semi_supervised__parts_that_are_views_keep_to_their_images():
     def two_views(info):
         return None if info['number'] % 3 else dict(weak=info['number'], strong=info['number'])
 
-    parts = [DATASETS.build(part('labelled', tail(images(pipeline=[every_third])), 1))]
-    parts.append(LabelledSubset(Images(pipeline=[two_views]), 'unlabelled', per_class=3))
-    data = SemiSupervisedDataset(*parts, labelled_among_unlabelled=True)
+    parts = [DATASETS.build(part('labeled', tail(images(pipeline=[every_third])), 1))]
+    parts.append(LabeledSubset(Images(pipeline=[two_views]), 'unlabeled', per_class=3))
+    data = SemiSupervisedDataset(*parts, labeled_among_unlabeled=True)
     samples = [data[index] for index in range(len(data))]
-    given = [{sample.labelled['inputs'] for sample in samples[: data.num_labelled]}]
-    given.append({sample.weak for sample in samples[data.num_labelled :]})
+    given = [{sample.labeled['inputs'] for sample in samples[: data.num_labeled]}]
+    given.append({sample.weak for sample in samples[data.num_labeled :]})
     assert given == [{index for _, index in image_sources(each) if index % 3 == 0} for each in parts]
 
 

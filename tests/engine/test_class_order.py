@@ -41,11 +41,11 @@ WRAPPERS = {
     ),
     '.datasets.0': lambda data: ConcatDataset([data, data]),
     '.dataset ': lambda data: DATASETS.build(dict(type='LongTailedDataset', dataset=data, imbalance_factor=1)),
-    '.labelled.dataset': lambda data: DATASETS.build(
+    '.labeled.dataset': lambda data: DATASETS.build(
         dict(
             type='SemiSupervisedDataset',
-            labelled=dict(type='LabelledSubset', part='labelled', per_class=1, dataset=data),
-            unlabelled=dict(type='LabelledSubset', part='unlabelled', per_class=1, dataset=data),
+            labeled=dict(type='LabeledSubset', part='labeled', per_class=1, dataset=data),
+            unlabeled=dict(type='LabeledSubset', part='unlabeled', per_class=1, dataset=data),
         )
     ),
 }
@@ -81,10 +81,10 @@ def test_check_class_order__what_is_right(build, tmp_path):
         listed,
     ):
         check_class_order({PLACE: data})
-    # Labels of unlabelled images are not looked at.
+    # Labels of unlabeled images are not looked at.
     rest = build(classes=OTHER)
-    rest = DATASETS.build(dict(type='LabelledSubset', part='unlabelled', per_class=1, dataset=rest))
-    semi = dict(type='SemiSupervisedDataset', labelled=listed, unlabelled=rest, labelled_among_unlabelled=True)
+    rest = DATASETS.build(dict(type='LabeledSubset', part='unlabeled', per_class=1, dataset=rest))
+    semi = dict(type='SemiSupervisedDataset', labeled=listed, unlabeled=rest, labeled_among_unlabeled=True)
     check_class_order({PLACE: DATASETS.build(semi)})
 
 

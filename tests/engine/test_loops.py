@@ -13,7 +13,7 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 import sar_mm  # noqa: F401
-from sar_mm.engine.loops import StudentTeacherValLoop
+from sar_mm.engine.loops import TeacherStudentValLoop
 
 STEPS = 4
 STUDENT = [10.0, 40.0, 20.0, 30.0]
@@ -34,7 +34,7 @@ class Model(BaseModel):
         super().__init__()
         self.student = nn.Linear(1, 1)
         self.teacher = nn.Linear(1, 1) if has_teacher else None
-        self.predict_with = 'teacher' if has_teacher else 'student'
+        self.predict_on = 'teacher' if has_teacher else 'student'
         self.with_losses = with_losses
         self.register_buffer('steps', torch.tensor(0))
 
@@ -43,7 +43,7 @@ class Model(BaseModel):
             self.steps += 1
             return dict(loss=self.student(torch.stack(inputs)).sum())
         assert not self.training and not torch.is_grad_enabled()
-        score = dict(student=STUDENT, teacher=TEACHER)[self.predict_with][self.steps - 1]
+        score = dict(student=STUDENT, teacher=TEACHER)[self.predict_on][self.steps - 1]
         losses = (
             [BaseDataElement(loss=dict(loss_a=torch.tensor(score), b=torch.tensor(3.0)))] if self.with_losses else []
         )
@@ -107,7 +107,7 @@ def make_runner(tmp_path, monkeypatch):
             train_cfg=dict(by_epoch=by_epoch, **train),
             optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
             val_dataloader=loader(),
-            val_cfg=val_cfg or dict(type='StudentTeacherValLoop'),
+            val_cfg=val_cfg or dict(type='TeacherStudentValLoop'),
             val_evaluator=[Score()],
             default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=by_epoch, interval=-1, **checkpoint)),
             experiment_name=f'{tmp_path.name}-{len(made)}',
@@ -130,8 +130,8 @@ def best(folder):
 
 
 def test_student_teacher_val_loop__is_registered_in_both_spellings():
-    assert ROOT_LOOPS.get('StudentTeacherValLoop') is ROOT_LOOPS.get('sar_mm.StudentTeacherValLoop')
-    assert ROOT_LOOPS.get('StudentTeacherValLoop') is StudentTeacherValLoop
+    assert ROOT_LOOPS.get('TeacherStudentValLoop') is ROOT_LOOPS.get('sar_mm.TeacherStudentValLoop')
+    assert ROOT_LOOPS.get('TeacherStudentValLoop') is TeacherStudentValLoop
 
 
 @pytest.mark.parametrize('by_epoch', [False, True])
@@ -170,16 +170,16 @@ def test_student_teacher_val_loop__hooks_meet_one_validation(make_runner):
     assert runner.recorder.metrics == [metrics]
     names = ['table', 'name', 'nothing', 'array', 'accuracy/top1', 'mIoU', 'loss', 'score']
     assert list(metrics) == [f'{part}/{name}' for part in ('student', 'teacher') for name in names]
-    assert model.predict_with == 'teacher'
+    assert model.predict_on == 'teacher'
 
 
-@pytest.mark.parametrize('predict_with', ['student', 'teacher'])
-def test_student_teacher_val_loop__model_predicts_as_before_afterwards(make_runner, predict_with):
+@pytest.mark.parametrize('predict_on', ['student', 'teacher'])
+def test_student_teacher_val_loop__model_predicts_as_before_afterwards(make_runner, predict_on):
     runner = make_runner()
-    runner.model.predict_with = predict_with
+    runner.model.predict_on = predict_on
     metrics = runner.val()
     assert (metrics['student/mIoU'], metrics['teacher/mIoU']) == pytest.approx((STUDENT[-1], TEACHER[-1]))
-    assert runner.model.predict_with == predict_with
+    assert runner.model.predict_on == predict_on
 
     def fail(*args, **kwargs):
         raise RuntimeError('a broken image')
@@ -187,7 +187,7 @@ def test_student_teacher_val_loop__model_predicts_as_before_afterwards(make_runn
     runner.val_evaluator.process = fail
     with pytest.raises(RuntimeError, match='a broken image'):
         runner.val()
-    assert runner.model.predict_with == predict_with
+    assert runner.model.predict_on == predict_on
 
 
 def test_student_teacher_val_loop__without_a_teacher(make_runner, tmp_path):
@@ -209,7 +209,7 @@ def test_student_teacher_val_loop__equals_the_stock_loop(make_runner):
     both = make_runner(Model(with_losses=True)).val()
     for part in ('student', 'teacher'):
         model = Model(with_losses=True)
-        model.predict_with = part
+        model.predict_on = part
         stock = make_runner(model, val_cfg=dict(type='ValLoop')).val()
         assert torch.equal(both.pop(f'{part}/array'), stock.pop('array'))
         found = {name: value for name, value in both.items() if name.startswith(part)}
@@ -227,14 +227,14 @@ def test_student_teacher_val_loop__finds_the_model_in_a_wrapper(make_runner, mon
     model = Model()
     metrics = make_runner(Wrapped(model)).val()
     assert metrics['student/mIoU'] == pytest.approx(STUDENT[-1])
-    assert model.predict_with == 'teacher'
+    assert model.predict_on == 'teacher'
 
 
 def test_student_teacher_val_loop__refuses_other_models(make_runner):
     class Stock(Model):
         def __init__(self):
             super().__init__()
-            del self.predict_with
+            del self.predict_on
 
     runner = make_runner(Stock())
     with pytest.raises(TypeError, match='for SemiSegmentor and SemiClassifier.*but the model is a Stock'):

@@ -10,7 +10,7 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler, pseudo_collate
 from torch.utils import data
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, Sampler, Subset
 
-from sar_mm.datasets import ClassPowerSampler, LabelledUnlabelledSampler
+from sar_mm.datasets import ClassPowerSampler, LabeledUnlabeledSampler
 from sar_mm.engine import randomness
 from sar_mm.engine.randomness import EndlessBatches, SeededDataset, seed_iteration, seed_samples
 
@@ -212,7 +212,7 @@ class Own(Sampler):
 class Halves(Draws):
     """With what the samplers of this package ask a data set for."""
 
-    num_labelled, num_unlabelled = 5, 7
+    num_labeled, num_unlabeled = 5, 7
     metainfo = dict(classes=('a', 'b'))
 
     def get_gt_labels(self):
@@ -227,7 +227,7 @@ SAMPLERS = dict(
     in_order=lambda dataset: DefaultSampler(dataset, shuffle=False),
     infinite=lambda dataset: InfiniteSampler(dataset, seed=3),
     power=lambda dataset: ClassPowerSampler(dataset, seed=3),
-    semi=lambda dataset: LabelledUnlabelledSampler(dataset, labelled=1, unlabelled=3, seed=3),
+    semi=lambda dataset: LabeledUnlabeledSampler(dataset, labeled=1, unlabeled=3, seed=3),
     torch_random=data.RandomSampler,
     torch_replacing=lambda dataset: data.RandomSampler(dataset, replacement=True, num_samples=12),
     torch_in_order=data.SequentialSampler,

@@ -94,9 +94,9 @@ log_processor = dict(by_epoch=True)
 custom_hooks = [dict(type='Probe', ballast=6, pause=0.02)]
 """
 
-# Of a teacher, alignment and adaptive thresholds, with an unlabelled stream of its own.
+# Of a teacher, alignment and adaptive thresholds, with an unlabeled stream of its own.
 SEMI = f"""
-_base_ = {str(QUICKSTART / 'sar_resnet18-fixmatch_1xb20-600iter_digits-40.py')!r}
+_base_ = {str(QUICKSTART / 'sar_resnet18-fixmatch_1xb20-600iter_digits-40labels.py')!r}
 custom_imports = dict(imports=['sar_mm', 'probe'])
 anchor_head = dict(gate=0.15, gate_per_class=True, momentum=0.9)
 model = dict(
@@ -106,7 +106,7 @@ model = dict(
     ),
     semi=dict(threshold=0.15, warmup_iters=3),
 )
-train_dataloader = dict(batch_size=12, sampler=dict(labelled=4, unlabelled=8))
+train_dataloader = dict(batch_size=12, sampler=dict(labeled=4, unlabeled=8))
 val_dataloader = dict(batch_size=4, dataset=dict(indices=list(range(0, 540, 18))))
 optim_wrapper = dict(optimizer=dict(lr=0.01))
 train_cfg = dict(max_iters={ITERATIONS}, val_interval={VALIDATION})
@@ -157,7 +157,7 @@ class Training:
         loader = f'train_dataloader.update(num_workers={workers}, persistent_workers={workers > 0})\n'
         batch = f"train_dataloader['batch_size'] //= {processes}\n"
         if task == 'semi':
-            batch += f"for name in ('labelled', 'unlabelled'):\n    train_dataloader['sampler'][name] //= {processes}\n"
+            batch += f"for name in ('labeled', 'unlabeled'):\n    train_dataloader['sampler'][name] //= {processes}\n"
         (folder / 'config.py').write_text(TASKS[task] + loader + batch)
         self.process: Optional[subprocess.Popen] = None
 

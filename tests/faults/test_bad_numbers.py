@@ -142,7 +142,7 @@ def test_anchors__whose_logits_are_huge_learn_on(record_property):
 
 @pytest.mark.parametrize('threshold', [0.95, dict(type='SelfAdaptiveThreshold')], ids=['fixed', 'adaptive'])
 def test_pseudo_labels__of_nan_predictions_count_not_and_poison_nothing(threshold, record_property):
-    module = PseudoLabels(3, threshold, dict(target='labelled'))
+    module = PseudoLabels(3, threshold, dict(target='labeled'))
     generator = torch.Generator().manual_seed(0)
     probability, labels = (8 * torch.rand(40, 3, generator=generator)).softmax(1), torch.arange(40) % 3
     counted = torch.ones(40, dtype=torch.bool)

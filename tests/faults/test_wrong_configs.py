@@ -30,7 +30,7 @@ CONFIGS = {
     SEG: 'sar_fcn_unet_1xb16-400iter_digit-scenes-64x64.py',
     CLS: 'sar_resnet18_1xb64-300iter_digits-lt.py',
     SEMI_SEG: 'sar_fcn_unet_1xb16-400iter_digit-scenes-64x64.py',
-    SEMI_CLS: 'sar_resnet18-fixmatch_1xb20-600iter_digits-40.py',
+    SEMI_CLS: 'sar_resnet18-fixmatch_1xb20-600iter_digits-40labels.py',
 }
 
 _NUMBERS = count()

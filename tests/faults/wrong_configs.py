@@ -74,7 +74,7 @@ CHECKED = (
         ("`key` to be one of ['clip', 'glove']", "got 'clap'; did you mean clip?"),
     ),
     # Parts that do not go together.
-    Case(SEMI_CLS, {'model.semi': dict(_delete_=True, predict_with='teacher')}, ("one of ('student',)", "'teacher'")),
+    Case(SEMI_CLS, {'model.semi': dict(_delete_=True, predict_on='teacher')}, ("one of ('student',)", "'teacher'")),
     Case(
         SEMI_CLS,
         {'model.classifier.train_cfg': dict(augments=dict(type='Mixup', alpha=0.2))},
@@ -112,10 +112,10 @@ RAISED = (
     Case(CLS, {f'{D}.data_root': 'nowhere'}, ('No such file', 'nowhere/train')),
     Case(
         CLS,
-        {D: dict(_delete_=True, type='LabelledSubset', part='labelled', per_class=1000, dataset=_DIGITS)},
+        {D: dict(_delete_=True, type='LabeledSubset', part='labeled', per_class=1000, dataset=_DIGITS)},
         ('class 0 (0) has 120 images, but 1000 are to be drawn',),
     ),
-    Case(SEMI_CLS, {f'{D}.unlabelled.dataset.metainfo': _LETTERS}, ("have the classes ['0',", "unlabelled ones ['a',")),
+    Case(SEMI_CLS, {f'{D}.unlabeled.dataset.metainfo': _LETTERS}, ("have the classes ['0',", "unlabeled ones ['a',")),
     Case(CLS, {**_LOGIT_ADJUSTED, 'custom_hooks': [_COUNTS]}, ('three.json', 'counts of 3 classes', 'num_classes=10')),
     Case(
         CLS,
@@ -140,7 +140,7 @@ RAISED = (
         {**_BY_EPOCH, 'custom_hooks': [dict(type='DeferredResamplingHook', begin=1)]},
         ("'InfiniteSampler'", "sampler=dict(type='ClassPowerSampler', power=1)"),
     ),
-    Case(CLS, {'val_cfg': dict(type='StudentTeacherValLoop')}, ("use val_cfg = dict(type='ValLoop')",)),
+    Case(CLS, {'val_cfg': dict(type='TeacherStudentValLoop')}, ("use val_cfg = dict(type='ValLoop')",)),
     Case(SEG, {H: dict(_delete_=True, type='SARSTDCHead')}, ('can have no semantic anchors', 'use the SAR')),
     Case(
         SEMI_SEG,

@@ -90,7 +90,7 @@ def threshold(name):
 
 
 def alignment():
-    module = MODELS.build(dict(type='DistributionAlignment', num_classes=K, target='labelled'))
+    module = MODELS.build(dict(type='DistributionAlignment', num_classes=K, target='labeled'))
     yield module
     module(torch.randn(6, K).softmax(dim=1), torch.arange(6) % K, torch.ones(6, dtype=torch.bool))
 
@@ -113,7 +113,7 @@ def semi(kind, loss):
         module = importlib.util.module_from_spec(tools)
         tools.loader.exec_module(module)
         options = dict(threshold=dict(type='SelfAdaptiveThreshold'), teacher=dict())
-        options.update(distribution_alignment=dict(target='labelled'))
+        options.update(distribution_alignment=dict(target='labeled'))
         model = module.make_semi.__wrapped__()(kind, sar=True, semi=options, num_classes=K)
         for head in (model.student.head,) if kind == 'cls' else (model.student.decode_head,):
             setattr(head, 'loss_module' if kind == 'cls' else 'loss_decode', loss)

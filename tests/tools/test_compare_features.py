@@ -169,7 +169,7 @@ test_evaluator = [dict(type='Accuracy'), dict(type='sar_mm.GroupAccuracy', many=
 
 @pytest.mark.slow
 def test_compare_features__of_semi_supervised_models(folder, run):
-    name = 'resnet18-fixmatch_1xb20-600iter_digits-40'
+    name = 'resnet18-fixmatch_1xb20-600iter_digits-40labels'
     for prefix in ('', 'sar_'):
         torch.manual_seed(0)
         with DefaultScope.overwrite_default_scope('mmpretrain'):
@@ -178,5 +178,5 @@ def test_compare_features__of_semi_supervised_models(folder, run):
     run(*arguments(name, '--samples-per-class', 5, '--out', 'out_semi'))
     numbers = json.loads((folder / 'out_semi' / 'geometry.json').read_text())
     assert numbers['stock'] == numbers['SAR']  # the same untrained model twice, whose anchors were never set
-    # 4 labelled images of each class count, not the 1257 that there are.
+    # 4 labeled images of each class count, not the 1257 that there are.
     assert numbers['stock']['few'] == numbers['stock']['balanced_accuracy'] and 'many' not in numbers['stock']

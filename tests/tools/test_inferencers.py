@@ -19,7 +19,7 @@ from sar_mm.engine.safe_checkpoints import safe_checkpoints
 ROOT = Path(__file__).parents[2]
 CLASSIFICATION = 'resnet18_1xb64-300iter_digits-lt'
 SEGMENTATION = 'fcn_unet_1xb16-400iter_digit-scenes-64x64'
-SEMI = 'resnet18-fixmatch_1xb20-600iter_digits-40'
+SEMI = 'resnet18-fixmatch_1xb20-600iter_digits-40labels'
 
 
 @pytest.fixture

@@ -201,7 +201,7 @@ def test_to_stock__checkpoint_of_a_training_run(name, convert, quickstart, tmp_p
 @pytest.mark.slow
 @pytest.mark.parametrize('part', ['student', 'teacher'])
 def test_to_stock__checkpoint_of_a_semi_supervised_training_run(part, convert, quickstart, tmp_path):
-    run = quickstart('resnet18-fixmatch_1xb20-600iter_digits-40')
+    run = quickstart('resnet18-fixmatch_1xb20-600iter_digits-40labels')
     semi = build('mmpretrain', Config.fromfile(run.sar).model)
     semi.load_state_dict(torch.load(run.checkpoint, map_location='cpu', weights_only=False)['state_dict'], strict=True)
     convert('to_stock', run.checkpoint, tmp_path / 'out.pth', '--part', part, *TRUST)

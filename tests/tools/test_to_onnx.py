@@ -10,7 +10,7 @@ from mmengine.registry import MODELS, DefaultScope
 TOOLS = Path(__file__).parents[2] / 'tools' / 'model_converters'
 CLASSIFICATION = 'resnet18_1xb64-300iter_digits-lt'
 SEGMENTATION = 'fcn_unet_1xb16-400iter_digit-scenes-64x64'
-SEMI = 'resnet18-fixmatch_1xb20-600iter_digits-40'
+SEMI = 'resnet18-fixmatch_1xb20-600iter_digits-40labels'
 SIZES = {CLASSIFICATION: (16, 16), SEGMENTATION: (32, 48), SEMI: (16, 16)}
 SWIN = """
 default_scope = 'mmpretrain'

@@ -66,7 +66,7 @@ STOCK = {
         'configs/quickstart/fcn_unet_1xb16-400iter_digit-scenes-64x64.py', (64, 64), 16, toolbox='mmseg'
     ),
     'resnet8': Stock(
-        'configs/long_tailed/fashion_mnist/resnet8-ce_1xb128-400iter_fashion-mnist-lt100.py',
+        'configs/long_tailed/fashion_mnist/resnet8-ce_1xb128-400iter_fashion-mnist-lt-if100.py',
         (32, 32),
         128,
         toolbox='mmpretrain',

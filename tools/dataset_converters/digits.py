@@ -7,7 +7,7 @@
 training images of every digit, for semi-supervised learning.
 
 ``segmentation/{img_dir,ann_dir}/{train,val}/<number>.png`` is what mmseg's BaseSegDataset reads: 64x64 scenes of four
-digits on a textured background, labelled 0 to 9 and 10 for the background. The training scenes show class k
+digits on a textured background, labeled 0 to 9 and 10 for the background. The training scenes show class k
 ``int(400 * 50 ** (-k / 9))`` times, the validation scenes show all digits equally often.
 
 No handwritten digit is used for both training and testing.

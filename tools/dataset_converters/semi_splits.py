@@ -1,28 +1,28 @@
-"""Split the training data of a config into labelled and unlabelled images, for semi-supervised learning.
+"""Split the training data of a config into labeled and unlabeled images, for semi-supervised learning.
 
     python tools/dataset_converters/semi_splits.py CONFIG --out data/camvid/semi/1_8 --fraction 1/8
 
-writes ``labelled.txt`` and ``unlabelled.txt`` into the folder of ``--out``. CONFIG is one of supervised training on all
+writes ``labeled.txt`` and ``unlabeled.txt`` into the folder of ``--out``. CONFIG is one of supervised training on all
 images. The lines are what its data set reads:
 
 - segmentation: names as BaseSegDataset's ``ann_file`` lists them;
-- classification with image files: ``path label``, and ``path`` for the unlabelled images, as CustomDataset's
+- classification with image files: ``path label``, and ``path`` for the unlabeled images, as CustomDataset's
   ``ann_file`` lists them (the latter with ``with_label=False``);
 - classification with images in a few large files, as CIFAR-10 and MNIST: indices, for
-  ``LabelledSubset(file='.../labelled.txt', part='labelled')``, and the same with ``part='unlabelled'``.
+  ``LabeledSubset(file='.../labeled.txt', part='labeled')``, and the same with ``part='unlabeled'``.
 
-The labelled images are
+The labeled images are
 
 - ``--per-class N``: of each class N images, in classification;
 - ``--fraction F``, as 1/16 or 0.1: in classification that share of every class and at least one image, in segmentation
   of all images, such that every class is in one of them;
 - ``--count N``: such that every class is in one of them;
-- ``--labelled-list FILE``: a published list. A line is an image, by the end of its path with or without suffix, and
+- ``--labeled-list FILE``: a published list. A line is an image, by the end of its path with or without suffix, and
   whatever follows after a blank, as in ``JPEGImages/2007_000032.jpg SegmentationClass/2007_000032.png``; or an index
-  into the data set. FixMatch's JSON is read as well. All others are unlabelled, or those of ``--unlabelled-list FILE``.
+  into the data set. FixMatch's JSON is read as well. All others are unlabeled, or those of ``--unlabeled-list FILE``.
 
 Nothing is written unless every image of a list is in the data set, and none comes twice. A warning names the classes
-that no labelled image shows.
+that no labeled image shows.
 """
 
 import argparse
@@ -68,19 +68,19 @@ def positive(text: str) -> int:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='path of the config')
-    parser.add_argument('--out', type=Path, required=True, help='folder to write labelled.txt and unlabelled.txt to')
+    parser.add_argument('--out', type=Path, required=True, help='folder to write labeled.txt and unlabeled.txt to')
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument('--per-class', type=positive, metavar='N', help='labelled images of each class')
-    which.add_argument('--fraction', type=share, metavar='F', help='share of labelled images, in (0, 1)')
-    which.add_argument('--count', type=positive, metavar='N', help='labelled images in all')
-    which.add_argument('--labelled-list', metavar='FILE', help='list of the labelled images')
-    parser.add_argument('--unlabelled-list', metavar='FILE', help='list of the unlabelled images; default all others')
+    which.add_argument('--per-class', type=positive, metavar='N', help='labeled images of each class')
+    which.add_argument('--fraction', type=share, metavar='F', help='share of labeled images, in (0, 1)')
+    which.add_argument('--count', type=positive, metavar='N', help='labeled images in all')
+    which.add_argument('--labeled-list', metavar='FILE', help='list of the labeled images')
+    parser.add_argument('--unlabeled-list', metavar='FILE', help='list of the unlabeled images; default all others')
     parser.add_argument('--seed', type=int, default=0, help='of the drawing; default 0')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
     parser.set_defaults(work_dir=None, launcher='none', local_rank=0)  # what load_config wants to know of a run
     args = parser.parse_args()
-    if args.unlabelled_list and not args.labelled_list:
-        parser.error('--unlabelled-list goes with --labelled-list')
+    if args.unlabeled_list and not args.labeled_list:
+        parser.error('--unlabeled-list goes with --labeled-list')
     if args.seed < 0:
         parser.error('--seed is to be at least 0')
     return args
@@ -193,44 +193,44 @@ def read_list(path: str, images: Images) -> List[int]:
 
 
 def split(args: argparse.Namespace, images: Images) -> Tuple[List[int], List[int], List[Set[int]]]:
-    """Return the labelled and the unlabelled images, and the classes that each labelled one shows."""
+    """Return the labeled and the unlabeled images, and the classes that each labeled one shows."""
     everything = list(range(len(images)))
     shown = None
-    if args.labelled_list:
-        labelled = sorted(read_list(args.labelled_list, images))
+    if args.labeled_list:
+        labeled = sorted(read_list(args.labeled_list, images))
     elif images.labels is not None and args.count is None:
         draw, number = (draw_fraction, args.fraction) if args.per_class is None else (draw_per_class, args.per_class)
-        labelled = draw(images.labels, number, len(images.classes), args.seed, images.classes).tolist()
+        labeled = draw(images.labels, number, len(images.classes), args.seed, images.classes).tolist()
     elif args.per_class is not None:
         raise UsageError('--per-class is for classification; an image to be segmented shows several: use --count')
     else:
         count = max(1, round(args.fraction * len(images))) if args.count is None else args.count
         shown = images.shown_classes(everything)
-        labelled = draw_covering(shown, count, args.seed).tolist()
-    unlabelled = sorted(set(everything) - set(labelled))
-    if args.unlabelled_list:
-        others = read_list(args.unlabelled_list, images)
-        both = sorted(set(others) & set(labelled))
+        labeled = draw_covering(shown, count, args.seed).tolist()
+    unlabeled = sorted(set(everything) - set(labeled))
+    if args.unlabeled_list:
+        others = read_list(args.unlabeled_list, images)
+        both = sorted(set(others) & set(labeled))
         if both:
             names = images.names()
             raise UsageError(f'{len(both):,} images are in both lists: {some([names[index] for index in both])}')
-        unlabelled = sorted(others)
-    if not unlabelled:
-        raise UsageError(f'all {len(images):,} images are labelled, none is left')
-    return labelled, unlabelled, [shown[i] for i in labelled] if shown else images.shown_classes(labelled)
+        unlabeled = sorted(others)
+    if not unlabeled:
+        raise UsageError(f'all {len(images):,} images are labeled, none is left')
+    return labeled, unlabeled, [shown[i] for i in labeled] if shown else images.shown_classes(labeled)
 
 
-def print_table(images: Images, labelled: List[int], unlabelled: List[int], shown: List[Set[int]]) -> None:
+def print_table(images: Images, labeled: List[int], unlabeled: List[int], shown: List[Set[int]]) -> None:
     counts = Counter(label for labels in shown for label in labels)
-    table = Table(title=f'{len(labelled):,} labelled and {len(unlabelled):,} unlabelled images')
+    table = Table(title=f'{len(labeled):,} labeled and {len(unlabeled):,} unlabeled images')
     table.add_column('class', justify='right')
     table.add_column('name')
-    table.add_column('labelled images', justify='right')
+    table.add_column('labeled images', justify='right')
     for label, name in enumerate(images.classes):
         table.add_row(str(label), name, f'{counts[label]:,}')
     Console().print(table)
     numbers = [counts[label] for label in range(len(images.classes))]
-    warn_of_absent(images.classes, numbers, 'labelled image', sorted(images.values))
+    warn_of_absent(images.classes, numbers, 'labeled image', sorted(images.values))
 
 
 def main() -> None:
@@ -241,7 +241,7 @@ def main() -> None:
         images = None
         try:
             images = Images(*build_dataset(cfg))
-            labelled, unlabelled, shown = split(args, images)
+            labeled, unlabeled, shown = split(args, images)
             names = images.names()
         except (OSError, ValueError) as error:  # too few images of a class, a list that is missing or is not one
             raise UsageError(str(error)) from error
@@ -249,10 +249,10 @@ def main() -> None:
         if images.labels is not None and images.paths is not None:
             first = [f'{name} {label}' for name, label in zip(names, images.labels)]
         args.out.mkdir(parents=True, exist_ok=True)
-        for file, lines, indices in (('labelled', first, labelled), ('unlabelled', names, unlabelled)):
+        for file, lines, indices in (('labeled', first, labeled), ('unlabeled', names, unlabeled)):
             content = ''.join(f'{lines[index]}\n' for index in indices)
             (args.out / f'{file}.txt').write_text(content, encoding='utf-8')
-    print_table(images, labelled, unlabelled, shown)
+    print_table(images, labeled, unlabeled, shown)
     print(f'written to {args.out}')
 
 

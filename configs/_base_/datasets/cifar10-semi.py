@@ -1,4 +1,4 @@
-# WRN-28-2, CIFAR-10 with a few labelled images of each class, and the schedule of FixMatch: 2 ** 20 steps.
+# WRN-28-2, CIFAR-10 with a few labeled images of each class, and the schedule of FixMatch: 2 ** 20 steps.
 _base_ = 'mmpretrain::_base_/default_runtime.py'
 weak = [
     dict(type='RandomCrop', crop_size=32, padding=4, padding_mode='reflect'),
@@ -32,7 +32,7 @@ strong = [
     ),
     dict(type='Cutout', shape=16, pad_val=[125, 123, 114], prob=1.0),
 ]
-unlabelled_pipeline = [
+unlabeled_pipeline = [
     dict(type='MultiBranch', weak=train_pipeline, strong=[*strong, dict(type='PackInputs')]),
 ]
 test_pipeline = [dict(type='PackInputs')]
@@ -43,8 +43,8 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
-        type='LabelledSubset',
-        part='labelled',
+        type='LabeledSubset',
+        part='labeled',
         per_class=4,
         dataset=dict(type='CIFAR10', data_root=data_root, split='train', pipeline=train_pipeline),
     ),

@@ -1,4 +1,4 @@
-# Fashion-MNIST, of which a few images of each class are labelled and the other 60,000 are not; the whole test set.
+# Fashion-MNIST, of which a few images of each class are labeled and the other 60,000 are not; the whole test set.
 weak = [
     dict(type='RandomCrop', crop_size=28, padding=3),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
@@ -27,7 +27,7 @@ strong = [
     ),
     dict(type='Cutout', shape=12, pad_val=73, prob=1.0),
 ]
-unlabelled_pipeline = [
+unlabeled_pipeline = [
     dict(type='MultiBranch', weak=train_pipeline, strong=[*strong, dict(type='PackInputs')]),
 ]
 test_pipeline = [dict(type='PackInputs')]
@@ -37,8 +37,8 @@ train_dataloader = dict(
     num_workers=0,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
-        type='LabelledSubset',
-        part='labelled',
+        type='LabeledSubset',
+        part='labeled',
         per_class=10,
         dataset=dict(type='FashionMNIST', data_root=data_root, split='train', pipeline=train_pipeline),
     ),

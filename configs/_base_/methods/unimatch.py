@@ -1,5 +1,5 @@
 # UniMatch (Yang et al., CVPR 2023): two strong views and one of perturbed features, at equal weight, and the mean of
-# the losses of labelled and unlabelled images: (labelled + 0.25 strong1 + 0.25 strong2 + 0.5 perturbed) / 2. Labelled
+# the losses of labeled and unlabeled images: (labeled + 0.25 strong1 + 0.25 strong2 + 0.5 perturbed) / 2. Labeled
 # images and weak views are one batch, strong views another.
 semi = dict(threshold=0.95, cutmix_prob=0.5, feature_dropout=0.5, sup_weight=0.5, unsup_weight=0.5, joint_forward=False)
 strong = [

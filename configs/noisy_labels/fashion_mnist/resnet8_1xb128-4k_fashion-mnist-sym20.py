@@ -1,5 +1,5 @@
 # 500 training images of each class, as many in all as the long-tailed ones are, of which 20 % have another label.
-_base_ = '../../long_tailed/fashion_mnist/resnet8-ce_1xb128-4k_fashion-mnist-lt100.py'
+_base_ = '../../long_tailed/fashion_mnist/resnet8-ce_1xb128-4k_fashion-mnist-lt-if100.py'
 data = _base_.train_dataloader.dataset
 train_dataloader = dict(
     dataset=dict(

@@ -1,2 +1,2 @@
 _base_ = './fcn_unet-supervised_1xb4-600iter_camvid-8th-180x240.py'
-train_dataloader = dict(dataset=dict(ann_file='splits/4th/labelled.txt'))
+train_dataloader = dict(dataset=dict(ann_file='splits/4th/labeled.txt'))

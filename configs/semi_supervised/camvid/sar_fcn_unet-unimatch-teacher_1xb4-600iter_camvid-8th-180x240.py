@@ -4,5 +4,5 @@ model = dict(
     semi=dict(teacher=dict(momentum=0.01)),
 )
 train_cfg = dict(val_interval=200)
-val_cfg = dict(type='StudentTeacherValLoop')
+val_cfg = dict(type='TeacherStudentValLoop')
 default_hooks = dict(checkpoint=dict(save_best='teacher/mIoU', rule='greater'))

@@ -2,7 +2,7 @@ _base_ = './fcn_unet-unimatch_1xb4-600iter_camvid-8th-180x240.py'
 model = dict(segmentor=dict(decode_head=dict(type='SARFCNHead')))
 train_dataloader = dict(
     dataset=dict(
-        labelled=dict(ann_file='splits/4th/labelled.txt'),
-        unlabelled=dict(ann_file='splits/4th/unlabelled.txt'),
+        labeled=dict(ann_file='splits/4th/labeled.txt'),
+        unlabeled=dict(ann_file='splits/4th/unlabeled.txt'),
     )
 )

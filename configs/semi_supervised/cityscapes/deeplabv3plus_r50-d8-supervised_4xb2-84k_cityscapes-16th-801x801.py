@@ -20,10 +20,10 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(
-    batch_size=2, num_workers=4, dataset=dict(ann_file='splits/16th/labelled.txt', pipeline=train_pipeline)
+    batch_size=2, num_workers=4, dataset=dict(ann_file='splits/16th/labeled.txt', pipeline=train_pipeline)
 )
 
-max_iters = 84000  # 240 times the unlabelled images
+max_iters = 84000  # 240 times the unlabeled images
 optim_wrapper = dict(optimizer=dict(lr=0.005, weight_decay=1e-4))
 param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0, begin=0, end=max_iters, by_epoch=False)]
 train_cfg = dict(max_iters=max_iters, val_interval=6000)

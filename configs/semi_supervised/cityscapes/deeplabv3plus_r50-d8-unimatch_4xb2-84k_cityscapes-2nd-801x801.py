@@ -1,7 +1,7 @@
 _base_ = './deeplabv3plus_r50-d8-unimatch_4xb2-84k_cityscapes-16th-801x801.py'
 train_dataloader = dict(
     dataset=dict(
-        labelled=dict(ann_file='splits/2nd/labelled.txt'),
-        unlabelled=dict(ann_file='splits/2nd/unlabelled.txt'),
+        labeled=dict(ann_file='splits/2nd/labeled.txt'),
+        unlabeled=dict(ann_file='splits/2nd/unlabeled.txt'),
     )
 )

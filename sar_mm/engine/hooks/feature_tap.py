@@ -30,7 +30,7 @@ class FeatureTapHook(Hook):
     (N, C, H, W), once per forward pass; dropout is inactive then. Before the first one, its
     ``set_reference(classifier_weight, anchors)`` gets the classifier's weight (K, C) and the semantic anchors (K, C),
     or None where the model has none or they were never set. In a semi-supervised model, the part that predicts is
-    observed; in a StudentTeacherValLoop both are, each with its own reference.
+    observed; in a TeacherStudentValLoop both are, each with its own reference.
 
     Args:
         layer: Dotted name of the classifier in the model, in a semi-supervised one in the student. None: what a SAR

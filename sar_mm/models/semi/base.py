@@ -15,7 +15,7 @@ from .cutmix import Paste, paste
 from .data_preprocessor import SemiDataPreprocessor
 from .pseudo_labels import PseudoLabels
 from .task_losses import Part, keep_running_stats, one_anchor_step, split_losses
-from .teacher import evaluating, labelling, start_as_the_student
+from .teacher import evaluating, labeling, start_as_the_student
 from .view import View
 
 PARTS = ('student', 'teacher')
@@ -36,13 +36,13 @@ class SemiModel(BaseModel):
         threshold: A pseudo-label counts if its probability is at least this number in [0, 1]; or the config of a
             :class:`SelfAdaptiveThreshold`.
         distribution_alignment: Options of :class:`DistributionAlignment`. None: there is none.
-        sup_weight: Weight of the task losses of labelled images.
-        unsup_weight: Weight of the loss on unlabelled images.
+        sup_weight: Weight of the task losses of labeled images.
+        unsup_weight: Weight of the loss on unlabeled images.
         warmup_iters: Steps of the run in which that weight rises from 0, linearly.
-        joint_forward: Put labelled images, strong views and, without a teacher, weak views through the student in one
+        joint_forward: Put labeled images, strong views and, without a teacher, weak views through the student in one
             batch. False: strong views come in a second batch, with batch statistics of their own, as in UniMatch; with
             a teacher, the running statistics leave them out.
-        predict_with: Which part predicts in tests, ``'student'`` or ``'teacher'``. None: the teacher if there is one.
+        predict_on: Which part predicts in tests, ``'student'`` or ``'teacher'``. None: the teacher if there is one.
 
     Raises:
         ValueError: An argument out of its range.
@@ -61,7 +61,7 @@ class SemiModel(BaseModel):
         unsup_weight: float = 1.0,
         warmup_iters: int = 0,
         joint_forward: bool = True,
-        predict_with: Optional[str] = None,
+        predict_on: Optional[str] = None,
     ) -> None:
         check_weight('semi.sup_weight', sup_weight)
         check_weight('semi.unsup_weight', unsup_weight)
@@ -72,8 +72,8 @@ class SemiModel(BaseModel):
         if distribution_alignment is not None:
             check_config('semi.distribution_alignment', distribution_alignment, 'dict(momentum=0.999)')
         parts = PARTS[:1] if teacher is None else PARTS
-        if predict_with is not None:
-            check_choice('semi.predict_with', predict_with, parts)
+        if predict_on is not None:
+            check_choice('semi.predict_on', predict_on, parts)
         if student.get('data_preprocessor') is None:
             student = {**student, 'data_preprocessor': data_preprocessor}
         model = MMENGINE_MODELS.build(student)
@@ -87,7 +87,7 @@ class SemiModel(BaseModel):
         self.unsup_weight = unsup_weight
         self.warmup_iters = warmup_iters
         self.joint_forward = joint_forward
-        self.predict_with = predict_with or parts[-1]
+        self.predict_on = predict_on or parts[-1]
         self._register_load_state_dict_pre_hook(self._prepare_loading)
 
     @abstractmethod
@@ -123,7 +123,7 @@ class SemiModel(BaseModel):
     @property
     def predicting_part(self) -> nn.Module:
         """The model that predicts."""
-        return self.student if self.predict_with == 'student' else self.teacher.module
+        return self.student if self.predict_on == 'student' else self.teacher.module
 
     def train(self, mode: bool = True) -> 'SemiModel':
         """Set the mode of the student; a teacher stays in evaluation mode."""
@@ -148,12 +148,12 @@ class SemiModel(BaseModel):
         """Return the losses of a step.
 
         Args:
-            inputs: (N, C, H, W), labelled images, strong views, weak views.
+            inputs: (N, C, H, W), labeled images, strong views, weak views.
             data_samples: One per image.
             branches: Number of images by the name of the branch, in this order.
 
         Returns:
-            The student's losses of the labelled images, except that semantic anchors pull the features of all;
+            The student's losses of the labeled images, except that semantic anchors pull the features of all;
             ``loss_unsup``; and for the log ``pseudo_ratio`` (share of pseudo-labels that count), ``pseudo_threshold``
             (the mean one) and, where labels are known, ``pseudo_acc`` (share of those that count that are right; 0 if
             none counts).
@@ -164,20 +164,20 @@ class SemiModel(BaseModel):
         strong = [name for name in branches if name.startswith('strong')]
         weak_views = ['weak'] if self.teacher is None or self.perturbs_features else []
         # Weak views come last in their batch, where features may be perturbed.
-        batches = [['labelled', *strong, *weak_views]] if self.joint_forward else [['labelled', *weak_views], strong]
+        batches = [['labeled', *strong, *weak_views]] if self.joint_forward else [['labeled', *weak_views], strong]
         with torch.no_grad():
             pastes = {name: self.draw_pastes(images[name]) for name in strong}
             for name in strong:
                 images[name] = paste(images[name], pastes[name])
             views, log = self._label(images, samples, batches[0], pastes)
-        losses, unsup = self._task_losses(images['labelled'], samples['labelled'], views, batches)
+        losses, unsup = self._task_losses(images['labeled'], samples['labeled'], views, batches)
         losses.update(loss_unsup=self.unsup_weight * self._warmup() * unsup, **log)
         return losses
 
     def _label(
         self, images: Dict[str, Tensor], samples: Dict[str, List], batch: List[str], pastes: Dict[str, List[Paste]]
     ) -> Tuple[Dict[str, View], Dict[str, Tensor]]:
-        """Return the unlabelled views with their labels, and what to log of these."""
+        """Return the unlabeled views with their labels, and what to log of these."""
         number, weak = len(images['weak']), samples['weak']
         needs_more = self.teacher is None and any(pastes.values())
         if self.teacher is not None:
@@ -185,17 +185,17 @@ class SemiModel(BaseModel):
             self.teacher.update_parameters(self.student)
             probability = self.predict_probability(self.teacher.module, images['weak'])
         else:
-            with labelling(self.student):
+            with labeling(self.student):
                 probability = self.predict_probability(self.student, torch.cat([images[name] for name in batch]))
             probability = probability[-number:]
-            if needs_more:  # what is pasted is labelled in evaluation mode, as in UniMatch
+            if needs_more:  # what is pasted is labeled in evaluation mode, as in UniMatch
                 with evaluating(self.student):
                     probability = torch.cat([probability, self.predict_probability(self.student, images['weak'])])
             # Autocast caches the weights that it has cast, here without the graph that training needs.
             torch.clear_autocast_cache()
         inside = self.inside(probability[:number, 0], weak)
         counted = torch.cat([inside, torch.zeros_like(inside)]) if needs_more else inside
-        label, mask, log = self.pseudo_labels(probability, self.true_labels(samples['labelled']), counted)
+        label, mask, log = self.pseudo_labels(probability, self.true_labels(samples['labeled']), counted)
         label, other_label = label[:number], label[-number:]
         mask, other_mask = mask[:number] & inside, mask[-number:] & inside
         log.update(pseudo_ratio=mask.float().mean(), **self._accuracy(label, mask, self.true_labels(weak)))
@@ -209,7 +209,7 @@ class SemiModel(BaseModel):
             )
             for name in pastes
         }
-        # Weak views that are only there to be labelled are not learnt from.
+        # Weak views that are only there to be labeled are not learnt from.
         taught = mask if self.perturbs_features else torch.zeros_like(mask)
         views['weak'] = View(images['weak'], label, taught, inside, weak)
         return views, log
@@ -217,13 +217,13 @@ class SemiModel(BaseModel):
     def _task_losses(
         self, images: Tensor, samples: List, views: Dict[str, View], batches: List[List[str]]
     ) -> Tuple[Dict[str, Tensor], Tensor]:
-        """Return the student's losses of labelled images, and the loss of unlabelled ones: the mean of both kinds."""
+        """Return the student's losses of labeled images, and the loss of unlabeled ones: the mean of both kinds."""
         passes = []
         unsup: Dict[str, List[Tensor]] = {name: [] for name in views}
         given_to_anchors: Dict[nn.Module, tuple] = {}
         for batch in batches:
             is_first, is_last = batch is batches[0], batch is batches[-1]
-            names = [name for name in batch if name != 'labelled']
+            names = [name for name in batch if name != 'labeled']
             inputs = [views[name].images for name in names]
             data_samples = [sample for name in names for sample in self.label_samples(views[name])]
             if is_first:

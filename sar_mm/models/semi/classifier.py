@@ -16,7 +16,7 @@ class SemiClassifier(SemiModel):
     """Semi-supervised training of an image classifier of mmpretrain: FixMatch, with FreeMatch's and other options.
 
     Sohn et al., "FixMatch", NeurIPS 2020; with ``threshold=dict(type='SelfAdaptiveThreshold')``, Wang et al.,
-    "FreeMatch", ICLR 2023. Semantic anchors pull labelled features by their labels and those of strong views by the
+    "FreeMatch", ICLR 2023. Semantic anchors pull labeled features by their labels and those of strong views by the
     pseudo-labels that count.
 
     Args:
@@ -66,11 +66,11 @@ class SemiClassifier(SemiModel):
         return self.student.get_layer_depth(name)
 
     def label_samples(self, view: View) -> List[DataSample]:
-        labelled = []
+        labeled = []
         for sample, label, weight in zip(view.samples, view.label, view.weight):
             sample = DataSample(metainfo=sample.metainfo)
             # set_gt_label() reads the value, and so waits for the GPU.
             sample.set_field(label.view(1), 'gt_label', dtype=torch.Tensor)
             sample.set_field(weight, 'sample_weight')
-            labelled.append(sample)
-        return labelled
+            labeled.append(sample)
+        return labeled

@@ -10,7 +10,7 @@ from ...checks import check
 
 
 class SemiDataPreprocessor(BaseDataPreprocessor):
-    """Stacks labelled images, strong views (``strong...``, sorted by name) and weak views to one batch, in this order.
+    """Stacks labeled images, strong views (``strong...``, sorted by name) and weak views to one batch, in this order.
 
     Args:
         inner: The data preprocessor of the student.
@@ -37,7 +37,7 @@ class SemiDataPreprocessor(BaseDataPreprocessor):
             training: Whether it is for training.
 
         Raises:
-            ValueError: Training data without labelled or unlabelled images, with other numbers of them than before, of
+            ValueError: Training data without labeled or unlabeled images, with other numbers of them than before, of
                 different sizes, or with views of an image whose geometry differs.
         """
         if not training:
@@ -45,7 +45,7 @@ class SemiDataPreprocessor(BaseDataPreprocessor):
         if not isinstance(data, (list, tuple)) or not all(isinstance(item, BaseDataElement) for item in data):
             raise ValueError(
                 'semi-supervised training needs train_dataloader.dataset of type SemiSupervisedDataset, which gives '
-                f'labelled and unlabelled images; but the batch is a {type(data).__name__}'
+                f'labeled and unlabeled images; but the batch is a {type(data).__name__}'
             )
         items: Dict[str, List[dict]] = {}
         for item in data:
@@ -53,25 +53,25 @@ class SemiDataPreprocessor(BaseDataPreprocessor):
                 items.setdefault(name, []).append(packed)
         # An item keeps its views in a set, whose order differs between processes.
         strong = sorted(name for name in items if name.startswith('strong'))
-        if not {'labelled', 'weak'} <= items.keys() or not strong:
+        if not {'labeled', 'weak'} <= items.keys() or not strong:
             raise ValueError(
-                'a batch for semi-supervised training holds labelled images and weak and strong views of unlabelled '
-                f'ones, but this one has only {sorted(items)}: use LabelledUnlabelledSampler, with a batch_size of the '
-                'dataloader that is the sum of its `labelled` and `unlabelled`'
+                'a batch for semi-supervised training holds labeled images and weak and strong views of unlabeled '
+                f'ones, but this one has only {sorted(items)}: use LabeledUnlabeledSampler, with a batch_size of the '
+                'dataloader that is the sum of its `labeled` and `unlabeled`'
             )
-        names = ['labelled', *strong, 'weak']
+        names = ['labeled', *strong, 'weak']
         sizes = {name: len(items[name]) for name in names}
         # The sampler keeps the ratio only if batch_size is what it counts with, and it does not know batch_size.
         if self._sizes and sizes != self._sizes:
             raise ValueError(
                 f'the batch holds {sizes}, the one before {self._sizes}: batch_size of the dataloader has to be the '
-                'sum of `labelled` and `unlabelled` of LabelledUnlabelledSampler'
+                'sum of `labeled` and `unlabeled` of LabeledUnlabeledSampler'
             )
         self._sizes = sizes
         batches = [self.inner(pseudo_collate(items[name]), True) for name in names]
         shapes = {name: tuple(batch['inputs'].shape[1:]) for name, batch in zip(names, batches)}
         if len(set(shapes.values())) > 1:
-            raise ValueError(f'Expected labelled images and all views to be of one size, but got {shapes}')
+            raise ValueError(f'Expected labeled images and all views to be of one size, but got {shapes}')
         samples = {name: batch['data_samples'] for name, batch in zip(names, batches)}
         if self.same_geometry:
             check_geometry(samples, strong)

@@ -11,7 +11,7 @@ from ...checks import check, check_choice, check_probability
 from ...registry import MODELS
 from ..float32_buffers import Float32Buffers
 
-TARGETS = ('uniform', 'labelled')
+TARGETS = ('uniform', 'labeled')
 
 
 @MODELS.register_module()
@@ -82,7 +82,7 @@ class DistributionAlignment(Averages):
     Args:
         num_classes: K.
         momentum: Share of the old average, in [0, 1].
-        target: ``'uniform'``, or ``'labelled'`` for the classes' shares in the labelled batches, a moving average.
+        target: ``'uniform'``, or ``'labeled'`` for the classes' shares in the labeled batches, a moving average.
     """
 
     def __init__(self, num_classes: int, momentum: float = 0.999, target: str = 'uniform') -> None:
@@ -105,13 +105,13 @@ class DistributionAlignment(Averages):
 
         Args:
             probability: (N, K, ...).
-            labels: Of the labelled images, of any shape; what lies outside [0, K) is left out.
+            labels: Of the labeled images, of any shape; what lies outside [0, K) is left out.
             counted: Which predictions are averaged, a boolean (N, ...).
         """
         started = (self.batches > 0).float()
         means = [mean_over_processes(probability, counted)]
         update_average(self.predicted, means[0], self.momentum * started)
-        if self.target == 'labelled':
+        if self.target == 'labeled':
             num_classes = len(self.wanted)
             valid = (labels >= 0) & (labels < num_classes)
             one_hot = F.one_hot((labels * valid).flatten(), num_classes).to(probability.dtype)
@@ -150,7 +150,7 @@ class PseudoLabels(nn.Module):
 
         Args:
             probability: (N, K, ...), of the weak views.
-            labels: Of the labelled images of the batch, of any shape.
+            labels: Of the labeled images of the batch, of any shape.
             counted: Which predictions thresholds and alignment learn from, a boolean (N, ...).
         """
         if self.alignment is not None:

@@ -17,7 +17,7 @@ from .cutmix import Paste, draw_pastes
 from .view import View
 
 _REFUSED = {
-    'PIDHead': 'it needs maps of edges, which unlabelled images have not',
+    'PIDHead': 'it needs maps of edges, which unlabeled images have not',
     'STDCHead': 'it makes edges of the labels, and would see some where pseudo-labels are left out',
     'EncHead': 'its loss_se learns which classes an image lacks, which pseudo-labels do not say',
     'VPDDepthHead': 'it regresses depth and has no classes',
@@ -33,17 +33,17 @@ class SemiSegmentor(SemiModel):
 
     A pixel's pseudo-label is the class predicted in the weak view if its probability is at least the threshold, else
     the pixel is ignored. Yang et al., "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation"
-    (UniMatch), CVPR 2023: two strong views and ``feature_dropout=0.5``. Semantic anchors pull labelled features by
+    (UniMatch), CVPR 2023: two strong views and ``feature_dropout=0.5``. Semantic anchors pull labeled features by
     their labels and those of other views by the pseudo-labels that count.
 
     Args:
         segmentor: Config of a segmentor, stock or with semantic anchors.
         semi: Options of :class:`SemiModel`, and
 
-            - ``cutmix_prob`` (0.5): share of unlabelled images in each strong view that get a box of another one;
-              without a teacher, the box is labelled in evaluation mode.
+            - ``cutmix_prob`` (0.5): share of unlabeled images in each strong view that get a box of another one;
+              without a teacher, the box is labeled in evaluation mode.
             - ``feature_dropout`` (0.0): share of channels that are dropped from the features of the weak views, which
-              the student then learns from, too: the loss on unlabelled images is the mean of that of the strong views
+              the student then learns from, too: the loss on unlabeled images is the mean of that of the strong views
               and that of the weak ones. 0: it does not learn from weak views.
         data_preprocessor: That of the segmentor, where the config has it beside the model.
 

@@ -1,4 +1,4 @@
-"""The losses of a model whose batch has labelled and unlabelled parts, or goes through it in several passes."""
+"""The losses of a model whose batch has labeled and unlabeled parts, or goes through it in several passes."""
 
 from contextlib import contextmanager
 from functools import partial
@@ -16,9 +16,9 @@ from ..module_lists import as_modules
 class Part(NamedTuple):
     """Images of a batch that have a loss of their own."""
 
-    size: int  # number of images; 0 where the batch has no labelled ones
+    size: int  # number of images; 0 where the batch has no labeled ones
     weight: Optional[Tensor] = None  # of the images, (N,), for losses that have it as ``weight``
-    inside: Optional[Tensor] = None  # share of the pixels that are no padding; None for labelled images
+    inside: Optional[Tensor] = None  # share of the pixels that are no padding; None for labeled images
     factor: float = 1.0  # of the loss
 
 
@@ -32,12 +32,12 @@ def split_losses(model: nn.Module, parts: Sequence[Part]) -> Iterator[List[List[
     targets of the batch: it splits the prediction, the target, ``weight`` and ``avg_factor``.
 
     Cross-entropies of pixels, mmseg's and those with class counts, are averaged as in UniMatch, whatever
-    ``avg_non_ignore`` says: over the pixels of labelled images that are not ignored (with ``class_weight``, the
-    weighted mean, as PyTorch's), and over those of unlabelled ones that are no padding.
+    ``avg_non_ignore`` says: over the pixels of labeled images that are not ignored (with ``class_weight``, the
+    weighted mean, as PyTorch's), and over those of unlabeled ones that are no padding.
 
     Args:
         model: A segmentor or classifier.
-        parts: The first one is that of labelled images.
+        parts: The first one is that of labeled images.
     """
     collected: List[List[Tensor]] = [[] for _ in parts[1:]]
     losses = {loss: partial(_forward_of_parts, loss, loss.forward, parts, collected) for loss in loss_modules(model)}
@@ -104,7 +104,7 @@ def _forward_of_parts(loss, forward, parts, collected, pred: Tensor, target: Ten
     if len(pred) != total:
         raise RuntimeError(
             f'{type(loss).__name__} is called with {len(pred)} predictions for a batch of {total} images: a head that '
-            'does not predict image by image cannot be trained with labelled and unlabelled images'
+            'does not predict image by image cannot be trained with labeled and unlabeled images'
         )
     if args:  # what follows the target in every loss of both toolboxes
         kwargs['weight'], *args = args

@@ -62,7 +62,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def labelling(student: nn.Module) -> Iterator[None]:
+def labeling(student: nn.Module) -> Iterator[None]:
     """Put a student into evaluation mode, except that batch normalisation uses the statistics of the batch.
 
     Running statistics stay as they are: they are updated when the batch is trained on.

@@ -6,7 +6,7 @@ from .task_losses import Part
 
 
 class View(NamedTuple):
-    """Unlabelled images with their pseudo-labels."""
+    """Unlabeled images with their pseudo-labels."""
 
     images: Tensor  # (N, C, H, W)
     label: Tensor  # (N,) or (N, H, W)

@@ -169,7 +169,7 @@ def test_feature_tap_hook__with_feature_geometry(make_model, make_batch, kind, s
     assert 'geometry/nc3_self_duality' in numbers
 
 
-class LabelledNoise(BaseDataset):
+class LabeledNoise(BaseDataset):
     """Images 8x8 of three classes."""
 
     METAINFO = dict(classes=('a', 'b', 'c'))
@@ -207,7 +207,7 @@ def noise_model(teacher):
 @torch.no_grad()
 def noise_geometry(part):
     """The geometry of the noise in a classifier, from all its features at once."""
-    data = LabelledNoise()
+    data = LabeledNoise()
     images = torch.stack([data[index]['inputs'] for index in range(len(data))])
     statistics = FeatureStatistics(3, 16)
     statistics.update(part.extract_feat(images)[0], torch.arange(12) % 3)
@@ -216,7 +216,7 @@ def noise_geometry(part):
 
 def noise_runner(model, folder, val_cfg, **options):
     def loader(batch_size):
-        return dict(dataset=LabelledNoise(), sampler=dict(type='DefaultSampler', shuffle=False), batch_size=batch_size)
+        return dict(dataset=LabeledNoise(), sampler=dict(type='DefaultSampler', shuffle=False), batch_size=batch_size)
 
     return Runner(
         model=model,
@@ -241,7 +241,7 @@ def named(numbers, prefix):
 @pytest.mark.parametrize('teacher', [False, True], ids=['alone', 'teacher'])
 def test_feature_tap_hook__every_part_that_is_validated(tmp_path, teacher):
     model = noise_model(teacher)
-    runner = noise_runner(model, tmp_path, dict(type='sar_mm.StudentTeacherValLoop'))
+    runner = noise_runner(model, tmp_path, dict(type='sar_mm.TeacherStudentValLoop'))
     student = noise_geometry(model.student)
     for _ in range(2):  # nothing is left over from a validation
         found = runner.val()
@@ -256,7 +256,7 @@ def test_feature_tap_hook__every_part_that_is_validated(tmp_path, teacher):
 @pytest.mark.parametrize('part', ['student', 'teacher'])
 def test_feature_tap_hook__the_part_that_predicts(tmp_path, part):
     model = noise_model(teacher=True)
-    model.predict_with = part
+    model.predict_on = part
     runner = noise_runner(model, tmp_path, dict())
     expected = noise_geometry(model.student if part == 'student' else model.teacher.module)
     assert runner.val() == named(expected, '')
@@ -269,7 +269,7 @@ def test_feature_tap_hook__sees_the_averaged_weights_of_ema_hook(tmp_path, teach
     runner = noise_runner(
         model,
         tmp_path,
-        dict(type='sar_mm.StudentTeacherValLoop'),
+        dict(type='sar_mm.TeacherStudentValLoop'),
         custom_hooks=[dict(type='EMAHook', begin_iter=0)],
     )
     averages = next(hook for hook in runner.hooks if type(hook).__name__ == 'EMAHook')

@@ -394,7 +394,7 @@ def test_multi_task__absent_task_keeps_keys_and_parameters(open_all):
     assert [key for key, parameter in head.named_parameters() if parameter.grad is None] == []
 
 
-def test_multi_task__partly_labelled_batch(open_all):
+def test_multi_task__partly_labeled_batch(open_all):
     head = multi_task()
     feats = features('LinearClsHead')
     samples = [MultiTaskDataSample() for _ in LABELS]

@@ -81,9 +81,9 @@ def pack(kind, image, label, meta):
 
 @pytest.fixture(scope='session')
 def make_items():
-    """Items of a SemiSupervisedDataset: labelled ones first; the same for the same ``step``."""
+    """Items of a SemiSupervisedDataset: labeled ones first; the same for the same ``step``."""
 
-    def make(kind, labelled=3, unlabelled=4, views=1, num_classes=3, known=True, size=SIZE, step=0):
+    def make(kind, labeled=3, unlabeled=4, views=1, num_classes=3, known=True, size=SIZE, step=0):
         generator = torch.Generator().manual_seed(step)
 
         def image():
@@ -95,8 +95,8 @@ def make_items():
             return torch.randint(num_classes, (size, size), generator=generator)
 
         meta = dict(img_shape=(size, size), flip=False)
-        items = [BaseDataElement(labelled=pack(kind, image(), label(), meta)) for _ in range(labelled)]
-        for _ in range(unlabelled):
+        items = [BaseDataElement(labeled=pack(kind, image(), label(), meta)) for _ in range(labeled)]
+        for _ in range(unlabeled):
             truth = label()
             names = ['weak', *(f'strong{number}' for number in range(views))]
             packed = {name: pack(kind, image(), truth if known and name == 'weak' else None, meta) for name in names}

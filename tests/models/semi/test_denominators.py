@@ -161,7 +161,7 @@ def test_split_losses__what_is_ignored_changes_nothing(loss):
     for scores in (pred, other):
         with split_losses(head, [Part(2), Part(3, None, torch.tensor(0.8))]) as collected:
             first = loss(scores, target, weight=None, ignore_index=255)
-        # DiceLoss of mmseg looks at the ignored pixels of labelled images, which is left to it.
+        # DiceLoss of mmseg looks at the ignored pixels of labeled images, which is left to it.
         results.append(torch.stack([*([] if type(loss).__name__ == 'DiceLoss' else [first]), *collected[0]]))
     torch.testing.assert_close(results[0], results[1])
 

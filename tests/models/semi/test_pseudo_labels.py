@@ -50,8 +50,8 @@ def test_distribution_alignment__uniform_by_hand():
     assert aligned[0, 0] < PROBABILITY[0, 0]  # class 0 is predicted too often
 
 
-def test_distribution_alignment__to_the_labelled_classes():
-    alignment = DistributionAlignment(3, momentum=0.5, target='labelled')
+def test_distribution_alignment__to_the_labeled_classes():
+    alignment = DistributionAlignment(3, momentum=0.5, target='labeled')
     alignment(PROBABILITY, LABELS, ALL)
     assert alignment.wanted.tolist() == pytest.approx([2 / 3, 0, 1 / 3])  # of the first batch
     alignment(PROBABILITY, torch.tensor([1, 1, -1]), ALL)
@@ -59,7 +59,7 @@ def test_distribution_alignment__to_the_labelled_classes():
 
 
 def test_distribution_alignment__a_class_that_the_first_batch_lacks_is_not_left_out_for_long():
-    alignment = DistributionAlignment(3, momentum=0.999, target='labelled')
+    alignment = DistributionAlignment(3, momentum=0.999, target='labeled')
     batches = [[0, 0, 2], [0, 1, 2], [1, 1, 2], [0, 0, 0]]
     for number, labels in enumerate(batches, 1):
         alignment(PROBABILITY, torch.tensor(labels), ALL)
@@ -73,7 +73,7 @@ def test_distribution_alignment__a_class_that_the_first_batch_lacks_is_not_left_
 
 
 def test_distribution_alignment__averages_of_a_0_1_0_checkpoint_have_started():
-    trained, alignment = (DistributionAlignment(3, momentum=0.9, target='labelled') for _ in range(2))
+    trained, alignment = (DistributionAlignment(3, momentum=0.9, target='labeled') for _ in range(2))
     trained(PROBABILITY, LABELS, ALL)
     state = trained.state_dict()
     del state['batches']
@@ -91,16 +91,16 @@ def test_distribution_alignment__starts_at_the_first_batch_and_moves_on():
     torch.testing.assert_close(alignment.predicted, 0.9 * PROBABILITY.mean(dim=0) + 0.1 * PROBABILITY[:2].mean(dim=0))
 
 
-@pytest.mark.parametrize('target', ['uniform', 'labelled'])
+@pytest.mark.parametrize('target', ['uniform', 'labeled'])
 def test_distribution_alignment__starts_at_the_first_batch_that_says_something(target):
     alignment = DistributionAlignment(3, momentum=0.9, target=target)
     alignment(torch.full((4, 3), float('nan')), LABELS, ALL)  # overflowed
     alignment(PROBABILITY, LABELS, ALL)
     torch.testing.assert_close(alignment.predicted, PROBABILITY.mean(dim=0))
-    if target == 'labelled':
+    if target == 'labeled':
         torch.testing.assert_close(alignment.wanted, torch.tensor([2 / 3, 0, 1 / 3]))
         alignment = DistributionAlignment(3, momentum=0.9, target=target)
-        alignment(PROBABILITY, torch.tensor([-1, 255]), ALL)  # nothing labelled
+        alignment(PROBABILITY, torch.tensor([-1, 255]), ALL)  # nothing labeled
         alignment(PROBABILITY, LABELS, ALL)
         torch.testing.assert_close(alignment.wanted, torch.tensor([2 / 3, 0, 1 / 3]))
 

@@ -40,7 +40,7 @@ def build_model():
 
 
 class Digits:
-    """Scikit-learn's digits at 16x16, 4 of each class labelled; the last 500 are for the test."""
+    """Scikit-learn's digits at 16x16, 4 of each class labeled; the last 500 are for the test."""
 
     def __init__(self):
         datasets = pytest.importorskip('sklearn.datasets').load_digits()
@@ -49,11 +49,11 @@ class Digits:
         self.labels = torch.tensor(datasets.target)
         self.train = len(images) - 500
         own = self.labels[: self.train]
-        self.labelled = torch.cat([(own == label).nonzero().flatten()[:4] for label in range(10)])
+        self.labeled = torch.cat([(own == label).nonzero().flatten()[:4] for label in range(10)])
 
     def batch(self, generator):
-        """Return images and labels of a step, and of unlabelled images two views and what they show."""
-        few = self.labelled[torch.randint(len(self.labelled), (LABELLED,), generator=generator)]
+        """Return images and labels of a step, and of unlabeled images two views and what they show."""
+        few = self.labeled[torch.randint(len(self.labeled), (LABELLED,), generator=generator)]
         many = torch.randint(self.train, (UNLABELLED,), generator=generator)
         x, weak, strong = (shift(self.images[index], generator) for index in (few, many, many))
         number = len(strong)
@@ -76,7 +76,7 @@ def sgd(model):
 
 
 def published_step(student, optimizer, batch):
-    """FixMatch: one batch in training mode, labels of its weak rows, the mean over all unlabelled images."""
+    """FixMatch: one batch in training mode, labels of its weak rows, the mean over all unlabeled images."""
     x, y, weak, strong, truth = batch
     feature = student.neck(student.backbone(torch.cat([x, weak, strong])))
     logits = student.head.fc(feature[-1] if isinstance(feature, tuple) else feature)
@@ -101,7 +101,7 @@ def own_step(model, optimizer, batch):
         torch.cat([x, strong, weak]),
         samples,
         mode='loss',
-        branches=dict(labelled=len(x), strong=len(strong), weak=len(weak)),
+        branches=dict(labeled=len(x), strong=len(strong), weak=len(weak)),
     )
     optimizer.zero_grad()
     (log['loss'] + log['loss_unsup']).backward()

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 
-from sar_mm.models.semi.teacher import labelling
+from sar_mm.models.semi.teacher import labeling
 
 pytest.importorskip('mmseg.models')
 
@@ -52,7 +52,7 @@ def test_cutmix__student_sees_mixed_images_with_mixed_labels(make_semi, make_ite
         mixed_in = model.predict_probability(deepcopy(student).eval(), before[6:])
     model(**data, mode='loss')
     images, labels = seen[0]
-    with torch.no_grad(), labelling(student):
+    with torch.no_grad(), labeling(student):
         of_batch = model.predict_probability(student, images)[6:]
 
     def threshold(probability):
@@ -60,12 +60,12 @@ def test_cutmix__student_sees_mixed_images_with_mixed_labels(make_semi, make_ite
         return label.masked_fill(confidence < 0.5, 255)
 
     assert torch.equal(images[:2], before[:2]) and torch.equal(images[6:], before[6:])
-    assert (labels[6:] == 255).all()  # weak views are there to be labelled
+    assert (labels[6:] == 255).all()  # weak views are there to be labeled
     moved = (images[2:6] != before[2:6]).any(dim=1)  # (4, 16, 16)
     assert 0.01 < moved.float().mean() < 0.5
     # What is mixed in has labels of evaluation mode, all else those of the batch.
     assert torch.equal(labels[2:6][~moved], threshold(of_batch)[~moved])
-    # Every pixel and its label come from the same one of the unlabelled images.
+    # Every pixel and its label come from the same one of the unlabeled images.
     sources = (images[2:6, None] == before[None, 2:6]).all(dim=2)  # (4, 4, 16, 16)
     other = threshold(mixed_in)
     expected = torch.where(sources, other[None], torch.full_like(other[None], -7)).amax(dim=1)

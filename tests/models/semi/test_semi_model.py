@@ -33,7 +33,7 @@ def assert_same_state(one, other):
 def plain_batch(items, kind):
     from mmengine.dataset import pseudo_collate
 
-    return pseudo_collate([item.labelled for item in items if 'labelled' in item])
+    return pseudo_collate([item.labeled for item in items if 'labeled' in item])
 
 
 # ----- A step by hand
@@ -42,9 +42,9 @@ def plain_batch(items, kind):
 def test_loss__of_a_classifier_by_hand(make_semi, make_items):
     model = make_semi('cls', semi=dict(unsup_weight=0.7), num_classes=2)
     data = model.data_preprocessor(make_items('cls', 3, 8, views=2, num_classes=2), training=True)
-    assert data['branches'] == dict(labelled=3, strong0=8, strong1=8, weak=8)
+    assert data['branches'] == dict(labeled=3, strong0=8, strong1=8, weak=8)
     inputs = data['inputs']
-    logits = deepcopy(model.student)(inputs, mode='tensor')  # labelled, strong and weak in one batch, in training mode
+    logits = deepcopy(model.student)(inputs, mode='tensor')  # labeled, strong and weak in one batch, in training mode
     confidence, pseudo = logits[19:].detach().softmax(dim=1).max(dim=1)
     threshold = model.pseudo_labels.threshold.value = float(confidence.median()) - 1e-4
     mask = confidence >= threshold
@@ -69,7 +69,7 @@ def test_loss__of_a_segmentor_by_hand(make_semi, make_items):
     data = model.data_preprocessor(make_items('seg', 2, 3, num_classes=2), training=True)
     inputs = data['inputs']
     reference = deepcopy(model.student)
-    features = reference.extract_feat(inputs)  # labelled, strong and weak in one batch, in training mode
+    features = reference.extract_feat(inputs)  # labeled, strong and weak in one batch, in training mode
     logits = F.interpolate(reference.decode_head(features), (16, 16), mode='bilinear')
     confidence, pseudo = logits[5:].detach().softmax(dim=1).max(dim=1)
     mask = confidence >= 0.6
@@ -91,7 +91,7 @@ def test_loss__of_a_segmentor_by_hand(make_semi, make_items):
 @pytest.mark.parametrize('joint_forward', [True, False])
 @pytest.mark.parametrize('kind', KINDS)
 def test_loss__anchors_pull_by_pseudo_labels(kind, joint_forward, make_semi, make_items, open_gate, monkeypatch):
-    """Once per step, labelled features and those of strong views together, the mask as their weights."""
+    """Once per step, labeled features and those of strong views together, the mask as their weights."""
     from sar_mm.models.anchor_head import SemanticAnchorHead
     from sar_mm.ops import pull_loss
 
@@ -112,10 +112,10 @@ def test_loss__anchors_pull_by_pseudo_labels(kind, joint_forward, make_semi, mak
     monkeypatch.setattr(SemanticAnchorHead, '_average', lambda *args: steps.append(1) or average(*args))
     monkeypatch.setattr(type(head.anchor_head.loss_module), 'forward', watch)
     data = model.data_preprocessor(make_items(kind, 3, 4, views=2), training=True)
-    from sar_mm.models.semi.teacher import labelling
+    from sar_mm.models.semi.teacher import labeling
 
     images = data['inputs'] if joint_forward else torch.cat([data['inputs'][:3], data['inputs'][-4:]])
-    with torch.no_grad(), labelling(model.student):
+    with torch.no_grad(), labeling(model.student):
         probability = model.predict_probability(model.student, images)[-4:]
     model.pseudo_labels.threshold.value = float(probability.max(dim=1)[0].median()) - 1e-4
     losses = model(**data, mode='loss')
@@ -192,7 +192,7 @@ def test_loss__teacher_follows_the_student(kind, make_semi, make_items):
         torch.testing.assert_close(value, expected)
 
 
-# ----- No unlabelled image counts: supervised training
+# ----- No unlabeled image counts: supervised training
 
 
 @pytest.mark.parametrize('sar', [False, True])
@@ -282,7 +282,7 @@ def test_load__takes_the_weights_of_a_plain_model(teacher, make_semi):
 @pytest.mark.parametrize('kind', KINDS)
 def test_load__a_copy_goes_on_alike(kind, make_semi, make_items):
     semi = dict(threshold=dict(type='SelfAdaptiveThreshold', momentum=0.5), teacher=dict(momentum=0.2))
-    semi.update(distribution_alignment=dict(target='labelled'))
+    semi.update(distribution_alignment=dict(target='labeled'))
     model, other = make_semi(kind, True, semi), make_semi(kind, True, semi)
     train(model, [make_items(kind, step=step) for step in range(3)])
     other.load_state_dict(model.state_dict())
@@ -301,7 +301,7 @@ def test_load__a_copy_goes_on_alike(kind, make_semi, make_items):
 def test_load__of_another_number_of_classes(kind, sar, is_plain, make_semi, make_items):
     """A teacher's classifier starts as the student's, and what was averaged of other classes starts anew."""
     semi = dict(threshold=dict(type='SelfAdaptiveThreshold', momentum=0.5), teacher=dict(momentum=0.2))
-    semi.update(distribution_alignment=dict(target='labelled'))
+    semi.update(distribution_alignment=dict(target='labeled'))
     trained = make_semi(kind, sar, semi, num_classes=4)
     train(trained, [make_items(kind, num_classes=4, step=step) for step in range(3)])
     model = make_semi(kind, sar, semi, num_classes=2)
@@ -337,15 +337,15 @@ def test_load__teachers_of_a_0_1_0_checkpoint_keep_their_steps(kind, make_semi, 
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_predict_with__student_or_teacher(kind, make_semi, make_items):
+def test_predict_on__student_or_teacher(kind, make_semi, make_items):
     model = make_semi(kind, semi=dict(teacher=dict(momentum=0.1)))
-    assert model.predict_with == 'teacher'
+    assert model.predict_on == 'teacher'
     train(model, [make_items(kind, step=step) for step in range(2)], lr=1.0)
     model.eval()
     images = torch.randn(2, 3, 16, 16)
     outputs = {}
     for part, wanted in (('student', model.student), ('teacher', model.teacher.module)):
-        model.predict_with = part
+        model.predict_on = part
         outputs[part] = model(images, mode='tensor')
         assert torch.equal(outputs[part], wanted(images, mode='tensor'))
     assert not torch.equal(outputs['student'], outputs['teacher'])
@@ -357,8 +357,8 @@ def test_teacher__any_averaged_model_of_mmengine(make_semi, make_items):
     assert type(model.teacher).__name__ == 'ExponentialMovingAverage' and model.teacher.steps == 2
 
 
-def test_predict_with__a_student_without_teacher(make_semi):
-    assert make_semi('cls', semi={}).predict_with == 'student'
+def test_predict_on__a_student_without_teacher(make_semi):
+    assert make_semi('cls', semi={}).predict_on == 'student'
 
 
 def test_feature_tap__shows_the_features_of_the_part_that_predicts(make_semi):
@@ -391,7 +391,7 @@ def test_feature_tap__shows_the_features_of_the_part_that_predicts(make_semi):
         (dict(unsup_weight=-1), r'`semi.unsup_weight` to be .* but got -1'),
         (dict(warmup_iters=0.5), r'`semi.warmup_iters` to be .* but got 0.5'),
         (dict(joint_forward='no'), r"`semi.joint_forward` to be True or False, but got 'no'"),
-        (dict(predict_with='teacher'), r"`semi.predict_with` to be one of \('student',\), but got 'teacher'"),
+        (dict(predict_on='teacher'), r"`semi.predict_on` to be one of \('student',\), but got 'teacher'"),
         (dict(teacher=dict(momentum=3)), r'`teacher.momentum` to be .* but got 3'),
         (dict(cutmix_prob=0.5), r"`semi.cutmix_prob=0.5` .* but got 'cutmix_prob'"),
     ],

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from sar_mm.models.semi import MeanTeacher
-from sar_mm.models.semi.teacher import evaluating, labelling
+from sar_mm.models.semi.teacher import evaluating, labeling
 
 
 def make_student():
@@ -84,21 +84,21 @@ def test_evaluating__gives_every_module_its_mode_back():
     assert [module.training for module in model] == [True, False, True]
 
 
-def test_labelling__normalises_by_the_batch_and_changes_nothing():
+def test_labeling__normalises_by_the_batch_and_changes_nothing():
     model = make_student().train()
     state = {name: value.clone() for name, value in model.state_dict().items()}
     values = torch.randn(8, 3)
-    with labelling(model), torch.no_grad():
+    with labeling(model), torch.no_grad():
         seen = model(values)
     torch.testing.assert_close(seen.mean(dim=0), torch.zeros(4), atol=1e-6, rtol=0)  # and no dropout
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert all(module.training for module in model)
 
 
-def test_labelling__a_frozen_norm_stays_frozen():
+def test_labeling__a_frozen_norm_stays_frozen():
     model = make_student().train()
     model[1].eval()
     values = torch.randn(8, 3)
-    with labelling(model), torch.no_grad():
+    with labeling(model), torch.no_grad():
         torch.testing.assert_close(model(values), model[:2](values))
     assert not model[1].training

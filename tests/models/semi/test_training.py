@@ -26,7 +26,7 @@ tools = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tools)
 for kind, options in {cases!r}:
     semi = dict(threshold=dict(type='SelfAdaptiveThreshold', momentum=0.5), **options)
-    semi.update(distribution_alignment=dict(target='labelled', momentum=0.5))
+    semi.update(distribution_alignment=dict(target='labeled', momentum=0.5))
     module = tools.make_semi.__wrapped__()(kind, sar=True, semi=semi)
     model = MMDistributedDataParallel(module=module, device_ids=None, broadcast_buffers=False)
     optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.05))
@@ -83,12 +83,12 @@ branches = dict(type='MultiBranch', weak=pack, strong=[dict(type='Solarize', thr
 train_dataloader = dict(
     batch_size=8,
     num_workers=0,
-    sampler=dict(type='LabelledUnlabelledSampler', labelled=2, unlabelled=6),
+    sampler=dict(type='LabeledUnlabeledSampler', labeled=2, unlabeled=6),
     dataset=dict(
         type='SemiSupervisedDataset',
-        labelled=dict(type='LabelledSubset', part='labelled', per_class=2, dataset=dict(images, pipeline=load + pack)),
-        unlabelled=dict(
-            type='LabelledSubset', part='unlabelled', per_class=2, dataset=dict(images, pipeline=[*load, branches])
+        labeled=dict(type='LabeledSubset', part='labeled', per_class=2, dataset=dict(images, pipeline=load + pack)),
+        unlabeled=dict(
+            type='LabeledSubset', part='unlabeled', per_class=2, dataset=dict(images, pipeline=[*load, branches])
         ),
     ),
 )
@@ -99,7 +99,7 @@ val_dataloader = dict(
     dataset=dict(images, pipeline=load + pack),
 )
 val_evaluator = dict(type='Accuracy', topk=(1,))
-val_cfg = dict(type='StudentTeacherValLoop')
+val_cfg = dict(type='TeacherStudentValLoop')
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=40, val_interval=20)
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9))
 param_scheduler = dict(type='CosineAnnealingLR', T_max=40, by_epoch=False)

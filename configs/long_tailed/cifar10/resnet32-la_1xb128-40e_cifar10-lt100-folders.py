@@ -1,2 +1,0 @@
-_base_ = './resnet32-ce_1xb128-40e_cifar10-lt100-folders.py'
-model = dict(head=dict(loss=dict(type='LogitAdjustedLoss')))

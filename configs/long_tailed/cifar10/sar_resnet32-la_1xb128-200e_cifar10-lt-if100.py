@@ -1,0 +1,2 @@
+_base_ = './resnet32-la_1xb128-200e_cifar10-lt-if100.py'
+model = dict(head=dict(type='SARLinearClsHead'))

@@ -1,2 +1,0 @@
-_base_ = './resnet32-la_1xb128-200e_cifar10-lt100.py'
-model = dict(head=dict(type='SARLinearClsHead'))

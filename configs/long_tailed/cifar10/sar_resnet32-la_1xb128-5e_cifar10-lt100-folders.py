@@ -1,2 +1,0 @@
-_base_ = './resnet32-ce_1xb128-5e_cifar10-lt100-folders.py'
-model = dict(head=dict(type='SARLinearClsHead', loss=dict(type='LogitAdjustedLoss')))

@@ -1,0 +1,3 @@
+_base_ = './resnet32-ce_1xb128-5e_cifar10-lt-if100-folders.py'
+model = dict(head=dict(type='SARNormedLinearClsHead', loss=dict(type='LDAMLoss'), init_cfg=None))
+custom_hooks = [dict(type='ClassCountsHook'), dict(type='DeferredReweightingHook', begin=4)]

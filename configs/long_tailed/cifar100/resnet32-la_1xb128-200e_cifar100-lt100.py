@@ -1,2 +1,0 @@
-_base_ = './resnet32-ce_1xb128-200e_cifar100-lt100.py'
-model = dict(head=dict(loss=dict(type='LogitAdjustedLoss')))

@@ -1,0 +1,2 @@
+_base_ = './resnet8-ce_1xb128-400iter_fashion-mnist-lt-if100.py'
+model = dict(head=dict(loss=dict(type='LogitAdjustedLoss')))

@@ -1,2 +1,0 @@
-_base_ = './resnet8-la_1xb128-4k_fashion-mnist-lt100.py'
-model = dict(head=dict(type='SARLinearClsHead'))

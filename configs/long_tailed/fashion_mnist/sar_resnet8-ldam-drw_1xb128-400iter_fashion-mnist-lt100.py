@@ -1,2 +1,0 @@
-_base_ = './resnet8-ldam-drw_1xb128-400iter_fashion-mnist-lt100.py'
-model = dict(head=dict(type='SARNormedLinearClsHead'))

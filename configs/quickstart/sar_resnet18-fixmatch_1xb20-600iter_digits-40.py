@@ -1,2 +1,0 @@
-_base_ = './resnet18-fixmatch_1xb20-600iter_digits-40.py'
-model = dict(classifier=dict(head=dict(type='SARLinearClsHead')))

@@ -1,0 +1,2 @@
+_base_ = './wrn28-2-fixmatch_1xb64-1024k_cifar10-40labels.py'
+model = dict(classifier=dict(head=dict(type='SARLinearClsHead')))

@@ -1,2 +1,0 @@
-_base_ = './wrn28-2-fixmatch_1xb64-256k_cifar10-lt100-10pct.py'
-model = dict(classifier=dict(head=dict(type='SARLinearClsHead')))

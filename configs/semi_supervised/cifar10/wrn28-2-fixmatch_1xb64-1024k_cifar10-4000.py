@@ -1,2 +1,0 @@
-_base_ = './wrn28-2-fixmatch_1xb64-1024k_cifar10-40.py'
-train_dataloader = dict(dataset=dict(labelled=dict(per_class=400)))

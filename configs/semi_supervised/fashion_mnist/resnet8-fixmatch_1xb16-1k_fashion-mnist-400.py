@@ -1,2 +1,0 @@
-_base_ = './resnet8-fixmatch_1xb16-1k_fashion-mnist-100.py'
-train_dataloader = dict(dataset=dict(labelled=dict(per_class=40), unlabelled=dict(per_class=40)))

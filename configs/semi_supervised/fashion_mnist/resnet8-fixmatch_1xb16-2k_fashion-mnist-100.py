@@ -1,4 +1,0 @@
-_base_ = './resnet8-fixmatch_1xb16-1k_fashion-mnist-100.py'
-max_iters = 2000
-param_scheduler = dict(T_max=max_iters)
-train_cfg = dict(max_iters=max_iters, val_interval=max_iters)

@@ -1,2 +1,0 @@
-_base_ = './resnet8-fixmatch_1xb16-1k_fashion-mnist-100.py'
-model = dict(classifier=dict(head=dict(type='SARLinearClsHead')))

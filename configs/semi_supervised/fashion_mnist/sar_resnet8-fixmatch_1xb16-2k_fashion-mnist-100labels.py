@@ -1,0 +1,5 @@
+_base_ = './resnet8-fixmatch_1xb16-1k_fashion-mnist-100labels.py'
+model = dict(classifier=dict(head=dict(type='SARLinearClsHead')))
+max_iters = 2000
+param_scheduler = dict(T_max=max_iters)
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)

@@ -1,2 +1,0 @@
-_base_ = './deeplabv3plus_r50-d8-supervised_4xb2-105k_voc12-92-321x321.py'
-train_dataloader = dict(dataset=dict(ann_file='splits/183/labelled.txt'))
