@@ -5,7 +5,7 @@ model = dict(
     type='SemiClassifier',
     classifier=_base_.model,
     # The digits are equally frequent, and are to be so among the pseudo-labels.
-    semi=dict(threshold=0.8, teacher=dict(momentum=0.02), distribution_alignment=dict(momentum=0.99)),
+    semi=dict(threshold=0.8, teacher=dict(momentum=0.02), distribution_alignment=dict(momentum=0.01)),
 )
 
 load_and_shift = _base_.train_pipeline[:-1]
@@ -39,15 +39,8 @@ train_dataloader = dict(
         type='SemiSupervisedDataset',
         labeled=_base_.train_dataloader.dataset,
         unlabeled=dict(
-            type='LabeledSubset',
             part='unlabeled',
-            per_class=4,
-            dataset=dict(
-                type='CustomDataset',
-                data_root=_base_.data_root,
-                data_prefix=_base_.data_prefix,
-                pipeline=[*load_and_shift, dict(type='MultiBranch', weak=pack, strong=[*strong, *pack])],
-            ),
+            dataset=dict(pipeline=[*load_and_shift, dict(type='MultiBranch', weak=pack, strong=[*strong, *pack])]),
         ),
     ),
 )

@@ -4,6 +4,7 @@ from typing import Any, Dict, Hashable, Optional, Set, Tuple, Union
 
 import mmcv
 from mmengine import fileio
+from mmengine.config import Config
 from mmengine.dataset import force_full_init
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
@@ -32,7 +33,8 @@ class SemiSupervisedDataset:
 
     Args:
         labeled: A data set or its config.
-        unlabeled: A data set or its config; labels that it has are not used.
+        unlabeled: A data set or its config; labels that it has are not used. A config without a type holds what
+            differs from that of ``labeled``, into which it is merged as ``_base_`` configs are.
         max_unreadable: Unlabeled images that may be unreadable, per process.
         labeled_among_unlabeled: Whether the parts may share images: FixMatch's unlabeled images are the whole
             training set, labeled ones included.
@@ -52,8 +54,8 @@ class SemiSupervisedDataset:
             dataset=dict(
                 type='SemiSupervisedDataset',
                 labeled=dict(type='CityscapesDataset', ann_file='labeled.txt', pipeline=labeled_pipeline, ...),
-                unlabeled=dict(type='CityscapesDataset', ann_file='unlabeled.txt', pipeline=unlabeled_pipeline, ...)))
-    """  # noqa: E501
+                unlabeled=dict(ann_file='unlabeled.txt', pipeline=unlabeled_pipeline)))
+    """
 
     def __init__(
         self,
@@ -65,6 +67,13 @@ class SemiSupervisedDataset:
     ) -> None:
         check_integer('max_unreadable', max_unreadable, 0)
         check_flag('labeled_among_unlabeled', labeled_among_unlabeled)
+        if isinstance(unlabeled, dict) and 'type' not in unlabeled:
+            valid = 'a data set, or its config with a type: labeled is no config from which it could inherit'
+            check(isinstance(labeled, dict), 'unlabeled', unlabeled, valid)
+            own = unlabeled
+            unlabeled = Config(dict(labeled))
+            unlabeled.merge_from_dict(own)
+            unlabeled = unlabeled.to_dict()
         self.max_unreadable = max_unreadable
         self.labeled_among_unlabeled = labeled_among_unlabeled
         self.labeled = _load('labeled', labeled, lazy_init)

@@ -24,9 +24,10 @@ class SemanticAnchorHead(FeatureHead):
         channels: C, the channels of the features that the task classifier receives.
         anchors: The predefined anchors, one of :mod:`sar_mm.anchors`; without a type, GaussianAnchors.
         loss: The losses; without a type, SARLoss.
-        momentum: Share of the old semantic anchors in their moving average.
-        gate: Features are pulled, and the average moves, once every anchor is classified right with a probability
-            above this one.
+        momentum: Share of the old semantic anchors in their moving average, the paper's m; that of a moving average of
+            mmengine is the share of the new value.
+        gate_threshold: Features are pulled, and the average moves, in steps in which every anchor is classified right
+            with a probability above this one: the gate is open.
         gate_per_class: Open the gate of a class once its own anchor is classified so, whatever the others do: with
             many classes one stubborn anchor would switch off all.
         ignore_index: Label that is not pulled. None: none but those outside [0, K).
@@ -55,20 +56,20 @@ class SemanticAnchorHead(FeatureHead):
         anchors: dict = dict(type='GaussianAnchors'),
         loss: dict = dict(type='SARLoss'),
         momentum: float = 0.999,
-        gate: float = 0.8,
+        gate_threshold: float = 0.8,
         gate_per_class: bool = False,
         ignore_index: Optional[int] = 255,
         seed: int = 1,
     ) -> None:
         super().__init__(num_classes, channels, ignore_index)
         check_probability('momentum', momentum, ends=True)
-        check_probability('gate', gate, ends=False)
+        check_probability('gate_threshold', gate_threshold, ends=False)
         check_flag('gate_per_class', gate_per_class)
         check_seed(seed)
         check_config('anchors', anchors, "dict(type='GaussianAnchors')")
         check_config('loss', loss, 'dict(pull_weight=0.1)')
         self.momentum = momentum
-        self.gate = gate
+        self.gate_threshold = gate_threshold
         self.gate_per_class = gate_per_class
         self.loss_module = MODELS.build({'type': 'SARLoss', **loss})
         self.anchors_config = {'type': 'GaussianAnchors', **anchors}
@@ -106,7 +107,7 @@ class SemanticAnchorHead(FeatureHead):
         embedded = self.projector(self.anchors)
         logits = classify(embedded).float()
         right, probability = anchor_scores(logits.detach())
-        is_open = right & (probability > self.gate)
+        is_open = right & (probability > self.gate_threshold)
         if not self.gate_per_class:
             is_open = is_open.all()
         semantic_anchors = self._average(embedded.detach(), is_open, self.keeps_state)
@@ -201,7 +202,7 @@ class SemanticAnchorHead(FeatureHead):
     def extra_repr(self) -> str:
         return (
             f'num_classes={self.num_classes}, channels={self.channels}, dim={self.anchors.shape[1]}, '
-            f'momentum={self.momentum}, gate={self.gate}, ignore_index={self.ignore_index}'
+            f'momentum={self.momentum}, gate_threshold={self.gate_threshold}, ignore_index={self.ignore_index}'
         )
 
 

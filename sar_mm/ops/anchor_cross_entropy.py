@@ -7,24 +7,24 @@ from torch import Tensor
 from .precision import at_least_float32
 
 
-def anchor_cross_entropy(logits: Tensor, confidence: Optional[float] = 0.9) -> Tensor:
+def anchor_cross_entropy(logits: Tensor, confidence_threshold: Optional[float] = 0.9) -> Tensor:
     """Cross-entropy of the anchors, weighted by itself: ``sum_U c^2 / sum_U c``.
 
     c_k is the cross-entropy of anchor k, and U the anchors whose probability of their own class is at most
-    ``confidence``. The weights are part of the gradient.
+    ``confidence_threshold``. The weights are part of the gradient.
 
     Args:
         logits: (K, K), any floating dtype; row k has the task classifier's logits of the anchor of class k.
-        confidence: Anchors with a higher probability of their class are excluded. None: all anchors count.
+        confidence_threshold: Anchors with a higher probability of their class are excluded. None: all anchors count.
 
     Returns:
         A scalar, float32, or float64 for such logits; 0 where U is empty.
     """
     logits = at_least_float32(logits)
     cost = -F.log_softmax(logits, dim=1).diagonal()
-    if confidence is not None:
+    if confidence_threshold is not None:
         # A product rather than a selection: no shape depends on a value, and a NaN stays a NaN.
-        cost = cost * (cost.detach().neg().exp() <= confidence)
+        cost = cost * (cost.detach().neg().exp() <= confidence_threshold)
     total = cost.sum()
     # Divided before multiplied: squares overflow from 1e19 on.
     return (cost * (cost / torch.where(total > 0, total, torch.ones_like(total)))).sum()

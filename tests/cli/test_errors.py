@@ -132,7 +132,10 @@ def test_help_for__unknown_options(options, message):
     'options, message',
     [
         (dict(pull_weight=0.5), 'pull_weight: SemanticAnchorHead has no option pull_weight; set {}.loss.pull_weight'),
-        (dict(loss=dict(gate=0.5)), 'loss.gate: SARLoss has no option gate; set {}.gate'),
+        (
+            dict(loss=dict(gate_threshold=0.5)),
+            'loss.gate_threshold: SARLoss has no option gate_threshold; set {}.gate_threshold',
+        ),
         (dict(dim=64), 'dim: SemanticAnchorHead has no option dim; set {}.anchors.dim'),
         (
             dict(anchors=dict(pull_weight=1)),
@@ -192,7 +195,7 @@ def test_help_for__errors_that_mention_no_name():
 
 def test_options_of__includes_those_of_the_bases():
     assert options_of(Room) == ['doors', 'height', 'colour']
-    assert options_of(SARLoss)[:3] == ['anchor_weight', 'pull_weight', 'confidence']
+    assert options_of(SARLoss)[:3] == ['anchor_weight', 'pull_weight', 'confidence_threshold']
     assert options_of(None) == options_of('Room') == options_of(nn.Identity) == []
 
 

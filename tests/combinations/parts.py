@@ -17,7 +17,7 @@ SAR_LOSSES = {
     'separation': dict(separation_weight=1.0, separation_margin=-0.2),
     'sync-valid': dict(sync_valid=True),
     'off': dict(anchor_weight=0.0, pull_weight=0.0),
-    'cosine': dict(distance='cosine', pull_weight=1.0, confidence=None),
+    'cosine': dict(distance='cosine', pull_weight=1.0, confidence_threshold=None),
     'adjusted': dict(type='LogitAdjustedSARLoss'),
 }
 ANCHORS = {

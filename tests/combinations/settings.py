@@ -72,7 +72,7 @@ class Setting:
     # The model.
 
     def head(self, kind: str, **options: Any) -> dict:
-        settings = dict(gate=0.3, gate_per_class=self.by_class, momentum=0.9, anchors=self.anchors)
+        settings = dict(gate_threshold=0.3, gate_per_class=self.by_class, momentum=0.9, anchors=self.anchors)
         settings.update(loss=SAR_LOSSES[self.row['sar']])
         if self.has_baseline:
             settings = dict(type=BASELINES[self.row['baseline']])

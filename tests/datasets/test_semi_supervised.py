@@ -1,3 +1,4 @@
+import copy
 import logging
 from pathlib import Path
 
@@ -168,6 +169,7 @@ def test_semi_supervised__empty_folder_of_mmseg(folders):
         (Memory(), Memory([]), {}, ValueError, '^SemiSupervisedDataset has no unlabeled images: Memory is empty'),
         (dict(type='Absent'), Memory(), {}, KeyError, 'Absent is not in the'),
         (Memory(), Memory(classes='ac'), {}, ValueError, r"classes \['a', 'b'\], but the unlabeled ones \['a', 'c'\]"),
+        (Memory(), dict(ann_file='a.txt'), {}, ValueError, '`unlabeled` to be .* with a type: labeled is no config'),
         (Memory(), Memory(), dict(max_unreadable=-1), ValueError, '`max_unreadable` to be an integer of at least 0'),
         (Memory(), Memory(), dict(labeled_among_unlabeled='yes'), ValueError, "to be True or False, but got 'yes'"),
     ],
@@ -175,6 +177,21 @@ def test_semi_supervised__empty_folder_of_mmseg(folders):
 def test_semi_supervised__bad_arguments(labeled, unlabeled, options, error, message):
     with pytest.raises(error, match=message):
         SemiSupervisedDataset(labeled, unlabeled, **options)
+
+
+@pytest.mark.parametrize('wrapped', [False, True])
+def test_semi_supervised__a_config_without_a_type_inherits_from_labeled(folders, wrapped):
+    labeled = files(folders, 'labeled', [LOAD, pack])
+    own = dict(data_prefix=dict(img_path='unlabeled'), pipeline=[LOAD, BRANCHES])
+    if wrapped:
+        labeled, own = dict(type='RepeatDataset', dataset=labeled, times=2), dict(dataset=own, times=3)
+    before = copy.deepcopy(labeled)
+    dataset = SemiSupervisedDataset(labeled, own)
+    number = 2 if wrapped else 1
+    assert (dataset.num_labeled, dataset.num_unlabeled) == (4 * number, 6 * (number + wrapped))
+    assert dataset.unlabeled.metainfo['classes'] == CLASSES['classes']
+    assert value(dataset[dataset.num_labeled].weak) == 100
+    assert labeled == before
 
 
 def test_semi_supervised__classes_may_be_of_another_type_or_unknown():

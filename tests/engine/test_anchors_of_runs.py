@@ -21,7 +21,7 @@ K, C = 3, 6
 class Model(BaseModel):
     def __init__(self, anchors):
         super().__init__()
-        options = dict(anchors=anchors, gate=0.01, gate_per_class=True)
+        options = dict(anchors=anchors, gate_threshold=0.01, gate_per_class=True)
         self.head = MODELS.build(
             dict(type='SARLinearClsHead', num_classes=K, in_channels=C, anchor_head=options, cal_acc=False)
         )

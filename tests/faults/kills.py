@@ -25,7 +25,7 @@ PATIENCE = 300  # seconds without a step, after which something hangs
 SEGMENTATION = f"""
 _base_ = {str(QUICKSTART / 'sar_fcn_unet_1xb16-400iter_digit-scenes-64x64.py')!r}
 custom_imports = dict(imports=['sar_mm', 'probe'])
-anchor_head = dict(gate=0.15, gate_per_class=True, momentum=0.9)
+anchor_head = dict(gate_threshold=0.15, gate_per_class=True, momentum=0.9)
 model = dict(
     backbone=dict(base_channels=4),
     decode_head=dict(
@@ -59,7 +59,7 @@ custom_hooks = [dict(type='EMAHook', momentum=0.1), dict(type='Probe', ballast=6
 CLASSIFICATION = f"""
 _base_ = {str(QUICKSTART / 'sar_resnet18_1xb64-300iter_digits-lt.py')!r}
 custom_imports = dict(imports=['sar_mm', 'probe'])
-anchor_head = dict(gate=0.15, gate_per_class=True, momentum=0.9)
+anchor_head = dict(gate_threshold=0.15, gate_per_class=True, momentum=0.9)
 model = dict(
     backbone=dict(stem_channels=8, base_channels=8),
     head=dict(
@@ -98,7 +98,7 @@ custom_hooks = [dict(type='Probe', ballast=6, pause=0.02)]
 SEMI = f"""
 _base_ = {str(QUICKSTART / 'sar_resnet18-fixmatch_1xb20-600iter_digits-40labels.py')!r}
 custom_imports = dict(imports=['sar_mm', 'probe'])
-anchor_head = dict(gate=0.15, gate_per_class=True, momentum=0.9)
+anchor_head = dict(gate_threshold=0.15, gate_per_class=True, momentum=0.9)
 model = dict(
     classifier=dict(
         backbone=dict(stem_channels=8, base_channels=8),

@@ -29,7 +29,7 @@ def draw_case(rng, dtype):
         shape=(rng.choice([1, 1, 2, 5]), channels, *size),
         labels=rng.choice(LABELS if not size else LABELS[:-1]),
         options=dict(
-            gate=rng.choice([1e-6, 0.5, 0.8]),
+            gate_threshold=rng.choice([1e-6, 0.5, 0.8]),
             gate_per_class=rng.random() < 0.5,
             momentum=rng.choice([0.0, 0.5, 0.999, 1.0]),
             ignore_index=rng.choice([255, None, 0]),

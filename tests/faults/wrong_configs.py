@@ -28,7 +28,9 @@ class Case(NamedTuple):
 CHECKED = (
     # Arguments of a wrong kind or out of range.
     Case(SEG, {f'{A}.momentum': '0.99'}, ('`momentum` to be a number in [0, 1]', "got '0.99'", f'{A}.momentum')),
-    Case(SEG, {f'{A}.gate': 80}, ('`gate` to be a number in (0, 1)', 'got 80', f'{A}.gate')),
+    Case(
+        SEG, {f'{A}.gate_threshold': 80}, ('`gate_threshold` to be a number in (0, 1)', 'got 80', f'{A}.gate_threshold')
+    ),
     Case(SEG, {f'{A}.gate_per_class': 'no'}, ('`gate_per_class` to be True or False', "got 'no'")),
     Case(SEG, {f'{A}.anchors': 'SimplexETFAnchors'}, ('`anchors` to be a dict, such as', "got 'SimplexETFAnchors'")),
     Case(

@@ -49,7 +49,7 @@ def closed(anchors):
 class Reference:
     """The method as its description says it, with Python decisions, plain layers and float64."""
 
-    def __init__(self, head, momentum, gate, anchor_weight, pull_weight, confidence):
+    def __init__(self, head, momentum, gate_threshold, anchor_weight, pull_weight, confidence_threshold):
         self.anchors = head.anchors.double()
         self.projector = nn.ModuleList()
         for index in (0, 3, 6):
@@ -60,7 +60,8 @@ class Reference:
             self.projector += [linear, norm]
         self.semantic = torch.zeros(K, C, dtype=torch.float64)
         self.initialized = False
-        self.momentum, self.gate, self.confidence = momentum, gate, confidence
+        self.momentum = momentum
+        self.gate_threshold, self.confidence_threshold = gate_threshold, confidence_threshold
         self.anchor_weight, self.pull_weight = anchor_weight, pull_weight
 
     def step(self, feature, target, classifier):
@@ -76,11 +77,11 @@ class Reference:
             costs.append(-log_probability)
             right += int(max(range(K), key=lambda j: logits[k, j].item()) == k)
             smallest = min(smallest, math.exp(log_probability.item()))
-        doubtful = [cost for cost in costs if math.exp(-cost.item()) <= self.confidence]
+        doubtful = [cost for cost in costs if math.exp(-cost.item()) <= self.confidence_threshold]
         loss_anchor = 0 * logits.sum()
         if doubtful:
             loss_anchor = sum(cost * cost for cost in doubtful) / sum(doubtful)
-        is_open = right == K and smallest > self.gate
+        is_open = right == K and smallest > self.gate_threshold
         if is_open:
             if not self.initialized:
                 self.semantic = embedded.detach().clone()
@@ -122,15 +123,17 @@ class Reference:
 
 
 @pytest.mark.parametrize('kind', ['segmentation', 'classification'])
-@pytest.mark.parametrize('options', [dict(), dict(momentum=0.5, gate=0.6, confidence=0.7, anchor_weight=2.0)])
+@pytest.mark.parametrize(
+    'options', [dict(), dict(momentum=0.5, gate_threshold=0.6, confidence_threshold=0.7, anchor_weight=2.0)]
+)
 def test_anchor_head__equals_a_naive_reference_over_training(kind, options):
-    settings = dict(momentum=0.999, gate=0.8, anchor_weight=1.0, pull_weight=0.1, confidence=0.9)
+    settings = dict(momentum=0.999, gate_threshold=0.8, anchor_weight=1.0, pull_weight=0.1, confidence_threshold=0.9)
     settings.update(options)
-    loss = {name: settings[name] for name in ('anchor_weight', 'pull_weight', 'confidence')}
+    loss = {name: settings[name] for name in ('anchor_weight', 'pull_weight', 'confidence_threshold')}
     head = make_head(
         anchors=dict(type='SimplexETFAnchors'),
         momentum=settings['momentum'],
-        gate=settings['gate'],
+        gate_threshold=settings['gate_threshold'],
         loss=dict(type='SARLoss', **loss),
     )
     reference = Reference(head, **settings)
@@ -269,7 +272,7 @@ def test_anchor_head__leaves_out_the_ignored_index(ignore_index):
 def test_anchor_head__computes_in_float32_under_autocast(kind, is_open):
     found = []
     for enabled in (False, True):
-        head, classifier = make_head(gate=0.8 if not is_open else 1e-6), make_classifier()
+        head, classifier = make_head(gate_threshold=0.8 if not is_open else 1e-6), make_classifier()
         if is_open:  # the classifier that reads the anchors off by least squares
             anchors = head.projector(head.anchors).detach()
             with torch.no_grad():
@@ -367,7 +370,7 @@ def test_anchor_head__embeds_anchors_of_another_dimension():
     head.loss(*make_batch('segmentation'), opened)
     assert head.semantic_anchors.shape == (K, C)
     assert torch.equal(head.semantic_anchors, head.projector(head.anchors))
-    assert 'num_classes=4, channels=6, dim=9, momentum=0.999, gate=0.8, ignore_index=255' in repr(head)
+    assert 'num_classes=4, channels=6, dim=9, momentum=0.999, gate_threshold=0.8, ignore_index=255' in repr(head)
 
 
 @pytest.mark.parametrize(
@@ -379,8 +382,8 @@ def test_anchor_head__embeds_anchors_of_another_dimension():
         ('momentum', -0.1),
         ('momentum', 1.1),
         ('momentum', float('nan')),
-        ('gate', 0),
-        ('gate', 1),
+        ('gate_threshold', 0),
+        ('gate_threshold', 1),
         ('seed', -1),
         ('ignore_index', 'a'),
         ('ignore_index', 1.5),

@@ -16,8 +16,10 @@ from sar_mm.models import SemanticAnchorHead
 KINDS = ['seg', 'cls']
 SCOPE = dict(seg='mmseg', cls='mmpretrain')
 NUM_CLASSES, CHANNELS = 4, 6
-LEARNING = dict(momentum=0.5, gate=0.6, loss=dict(confidence=0.99))  # the anchors learn while features are pulled
-ALL = dict(gate_per_class=True, loss=dict(class_balanced=True, confidence=0.99, separation_weight=0.5))
+LEARNING = dict(
+    momentum=0.5, gate_threshold=0.6, loss=dict(confidence_threshold=0.99)
+)  # the anchors learn while features are pulled
+ALL = dict(gate_per_class=True, loss=dict(class_balanced=True, confidence_threshold=0.99, separation_weight=0.5))
 COMPILES = hasattr(torch, 'compile') and sys.platform == 'linux'
 needs_compile = pytest.mark.skipif(not COMPILES, reason='needs torch.compile')
 needs_compiler = pytest.mark.skipif(

@@ -10,14 +10,8 @@ train_dataloader = dict(
         type='SemiSupervisedDataset',
         labeled=labeled,
         unlabeled=dict(
-            type=_base_.dataset_type,
-            data_root=_base_.data_root,
-            data_prefix=dict(img_path=labeled.data_prefix.img_path),
             ann_file='splits/16th/unlabeled.txt',
-            pipeline=[
-                *[step for step in labeled.pipeline[:-1] if step.type != 'LoadAnnotations'],
-                _base_.views,
-            ],
+            pipeline=[*[step for step in labeled.pipeline[:-1] if step.type != 'LoadAnnotations'], _base_.views],
         ),
     ),
 )

@@ -7,27 +7,18 @@ model = dict(
     semi=dict(
         threshold=0.9,
         teacher=dict(momentum=0.01),
-        distribution_alignment=dict(momentum=0.99),
+        distribution_alignment=dict(momentum=0.01),
         joint_forward=False,  # with grey squares in them, strong views are far from the images of the test
     ),
 )
-labeled = _base_.train_dataloader.dataset
 train_dataloader = dict(
     batch_size=128,
     sampler=dict(_delete_=True, type='LabeledUnlabeledSampler', labeled=16, unlabeled=112),
     dataset=dict(
         _delete_=True,
         type='SemiSupervisedDataset',
-        labeled=labeled,
-        unlabeled=dict(
-            type='LabeledSubset',
-            part='unlabeled',
-            per_class=labeled.per_class,
-            dataset=dict(
-                type='FashionMNIST', data_root=_base_.data_root, split='train', pipeline=_base_.unlabeled_pipeline
-            ),
-        ),
+        labeled=_base_.train_dataloader.dataset,
+        unlabeled=dict(part='unlabeled', dataset=dict(pipeline=_base_.unlabeled_pipeline)),
     ),
 )
-del labeled
 auto_scale_lr = dict(base_batch_size=128)

@@ -1,2 +1,2 @@
 _base_ = './resnet8-fixmatch_1xb16-1k_fashion-mnist-100labels.py'
-train_dataloader = dict(dataset=dict(labeled=dict(per_class=4), unlabeled=dict(per_class=4)))
+train_dataloader = dict(dataset=dict(labeled=dict(per_class=4)))

@@ -7,32 +7,18 @@ model = dict(
     semi=dict(
         threshold=0.9,
         teacher=dict(momentum=0.01),
-        distribution_alignment=dict(momentum=0.99, target='labeled'),
+        distribution_alignment=dict(momentum=0.01, target='labeled'),
         joint_forward=False,
     ),
 )
-labeled = _base_.train_dataloader.dataset
 train_dataloader = dict(
     batch_size=128,
     sampler=dict(_delete_=True, type='LabeledUnlabeledSampler', labeled=16, unlabeled=112),
     dataset=dict(
         _delete_=True,
         type='SemiSupervisedDataset',
-        labeled=labeled,
-        unlabeled=dict(
-            type='LabeledSubset',
-            part='unlabeled',
-            fraction=labeled.fraction,
-            dataset=dict(
-                type='LongTailedDataset',
-                imbalance_factor=labeled.dataset.imbalance_factor,
-                max_per_class=labeled.dataset.max_per_class,
-                dataset=dict(
-                    type='FashionMNIST', data_root=_base_.data_root, split='train', pipeline=_base_.unlabeled_pipeline
-                ),
-            ),
-        ),
+        labeled=_base_.train_dataloader.dataset,
+        unlabeled=dict(part='unlabeled', dataset=dict(dataset=dict(pipeline=_base_.unlabeled_pipeline))),
     ),
 )
-del labeled
 auto_scale_lr = dict(base_batch_size=128)

@@ -20,8 +20,8 @@ class SARLoss(nn.Module):
     Args:
         anchor_weight: Weight of the anchor classification loss.
         pull_weight: Weight of the pull of the features to their anchors.
-        confidence: Anchors classified with a higher probability are left out of the anchor classification loss. None:
-            none is left out.
+        confidence_threshold: Anchors classified with a higher probability are left out of the anchor classification
+            loss. None: none is left out.
         class_balanced: Average the pull within each class first, then over the classes present.
         separation_weight: Weight of a penalty on pairs of embedded anchors that lie close to each other.
         separation_margin: The cosine from which on they do.
@@ -31,7 +31,7 @@ class SARLoss(nn.Module):
             ``1 - cos``.
 
     Raises:
-        ValueError: A negative weight, a confidence outside (0, 1), a margin outside [-1, 1], an unknown
+        ValueError: A negative weight, a confidence threshold outside (0, 1), a margin outside [-1, 1], an unknown
             distance.
 
     Example::
@@ -43,7 +43,7 @@ class SARLoss(nn.Module):
         self,
         anchor_weight: float = 1.0,
         pull_weight: float = 0.1,
-        confidence: Optional[float] = 0.9,
+        confidence_threshold: Optional[float] = 0.9,
         class_balanced: bool = False,
         separation_weight: float = 0.0,
         separation_margin: float = 0.0,
@@ -54,8 +54,8 @@ class SARLoss(nn.Module):
         check_weight('anchor_weight', anchor_weight)
         check_weight('pull_weight', pull_weight)
         check_weight('separation_weight', separation_weight)
-        if confidence is not None:
-            check_probability('confidence', confidence, ends=False)
+        if confidence_threshold is not None:
+            check_probability('confidence_threshold', confidence_threshold, ends=False)
         margin = separation_margin
         check(is_number(margin) and -1 <= margin <= 1, 'separation_margin', margin, 'a number in [-1, 1]')
         check_flag('class_balanced', class_balanced)
@@ -63,7 +63,7 @@ class SARLoss(nn.Module):
         check_choice('distance', distance, DISTANCES)
         self.anchor_weight = anchor_weight
         self.pull_weight = pull_weight
-        self.confidence = confidence
+        self.confidence_threshold = confidence_threshold
         self.distance = distance
         self.class_balanced = class_balanced
         self.separation_weight = separation_weight
@@ -112,7 +112,7 @@ class SARLoss(nn.Module):
 
     def classify(self, logits: Tensor) -> Tensor:
         """Return the anchor classification loss, a scalar, of logits (K, K)."""
-        return anchor_cross_entropy(logits, self.confidence)
+        return anchor_cross_entropy(logits, self.confidence_threshold)
 
     def pull(self, feature: Tensor, semantic_anchors: Tensor, **options) -> Tensor:
         """Return the mean distance of the features to the anchors of their classes, a scalar.

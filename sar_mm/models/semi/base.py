@@ -70,7 +70,7 @@ class SemiModel(BaseModel):
         if teacher is not None:
             check_config('semi.teacher', teacher, 'dict(momentum=0.001)')
         if distribution_alignment is not None:
-            check_config('semi.distribution_alignment', distribution_alignment, 'dict(momentum=0.999)')
+            check_config('semi.distribution_alignment', distribution_alignment, 'dict(momentum=0.001)')
         parts = PARTS[:1] if teacher is None else PARTS
         if predict_on is not None:
             check_choice('semi.predict_on', predict_on, parts)

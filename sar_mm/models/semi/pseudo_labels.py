@@ -1,10 +1,12 @@
 """Which predictions become pseudo-labels."""
 
+import logging
 from typing import Any, Dict, Optional, Tuple, Union
 
 import torch
 import torch.nn.functional as F
 from mmengine.dist import all_reduce
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ...checks import check, check_choice, check_probability
@@ -47,17 +49,18 @@ class Averages(Float32Buffers):
 class SelfAdaptiveThreshold(Averages):
     """A threshold per class that rises as the model learns: FreeMatch's (Wang et al., ICLR 2023, eqs. 5 to 7).
 
-    ``tau = m tau + (1 - m) mean(max_k q)`` and ``p = m p + (1 - m) mean(q)``, both from 1/K on, over the predictions q
-    of all processes; the threshold of class k is ``tau p_k / max(p)``. Padding does not count.
+    ``tau = (1 - m) tau + m mean(max_k q)`` and ``p = (1 - m) p + m mean(q)``, both from 1/K on, over the predictions q
+    of all processes; the threshold of class k is ``tau p_k / max(p)``. Padding does not count. The paper's momentum,
+    0.999, is ``1 - m``.
 
     Args:
         num_classes: K.
-        momentum: m, in [0, 1].
+        momentum: m, the share of the new value in an update, in [0, 1].
     """
 
-    def __init__(self, num_classes: int, momentum: float = 0.999) -> None:
+    def __init__(self, num_classes: int, momentum: float = 0.001) -> None:
         super().__init__()
-        check_probability('threshold.momentum', momentum, ends=True)
+        check_momentum('threshold.momentum', momentum)
         self.momentum = momentum
         self.register_buffer('overall', torch.tensor(1 / num_classes, dtype=torch.float32))
         self.register_buffer('per_class', torch.full((num_classes,), 1 / num_classes, dtype=torch.float32))
@@ -81,13 +84,13 @@ class DistributionAlignment(Averages):
 
     Args:
         num_classes: K.
-        momentum: Share of the old average, in [0, 1].
+        momentum: Share of the new value in an update, in [0, 1].
         target: ``'uniform'``, or ``'labeled'`` for the classes' shares in the labeled batches, a moving average.
     """
 
-    def __init__(self, num_classes: int, momentum: float = 0.999, target: str = 'uniform') -> None:
+    def __init__(self, num_classes: int, momentum: float = 0.001, target: str = 'uniform') -> None:
         super().__init__()
-        check_probability('distribution_alignment.momentum', momentum, ends=True)
+        check_momentum('distribution_alignment.momentum', momentum)
         check_choice('distribution_alignment.target', target, TARGETS)
         self.momentum = momentum
         self.target = target
@@ -108,15 +111,15 @@ class DistributionAlignment(Averages):
             labels: Of the labeled images, of any shape; what lies outside [0, K) is left out.
             counted: Which predictions are averaged, a boolean (N, ...).
         """
-        started = (self.batches > 0).float()
         means = [mean_over_processes(probability, counted)]
-        update_average(self.predicted, means[0], self.momentum * started)
+        is_first = (self.batches == 0).float()
+        update_average(self.predicted, means[0], is_first.clamp(min=self.momentum))
         if self.target == 'labeled':
             num_classes = len(self.wanted)
             valid = (labels >= 0) & (labels < num_classes)
             one_hot = F.one_hot((labels * valid).flatten(), num_classes).to(probability.dtype)
             means.append(mean_over_processes(one_hot, valid.flatten()))
-            update_average(self.wanted, means[1], (1 - 1 / (self.batches + 1)).clamp(max=self.momentum))
+            update_average(self.wanted, means[1], (1 / (self.batches + 1)).clamp(min=self.momentum))
         # A first batch that overflowed, or that has no label, does not count.
         self.batches += torch.stack(means).isfinite().all()
         scale = self.wanted / self.predicted.clamp(min=1e-6)
@@ -160,9 +163,17 @@ class PseudoLabels(nn.Module):
         return label, confidence >= threshold, dict(pseudo_threshold=threshold.mean())
 
 
+def check_momentum(name: str, value: Any) -> None:
+    """Raise a UsageError unless ``value`` lies in [0, 1]; warn above 0.5, as mmengine does for a moving average."""
+    check_probability(name, value, ends=True)
+    if value > 0.5:
+        message = f'{name}={value} is the share of the new value in an update, which is usually small, such as 0.001'
+        print_log(message, logger='current', level=logging.WARNING)
+
+
 def update_average(average: Tensor, value: Tensor, momentum: Union[float, Tensor]) -> None:
     """Move an average in place, unless predictions overflowed: it would be NaN from then on."""
-    average.lerp_(torch.where(value.isfinite().all(), value, average), 1 - momentum)
+    average.lerp_(torch.where(value.isfinite().all(), value, average), momentum)
 
 
 def mean_over_processes(value: Tensor, counted: Tensor) -> Tensor:

@@ -21,19 +21,18 @@ class MeanTeacher(ExponentialMovingAverage):
 
     Args:
         model: The student.
-        momentum: Share of the student in an update, in [0, 1].
+        momentum: Share of the student in an update, in (0, 1), as in mmengine's ExponentialMovingAverage.
         ramp_up: Take ``max(momentum, 1 / (t + 1))`` as the share in update t = 0, 1, ...: at first the teacher is the
             plain mean of the students.
 
     Raises:
-        ValueError: A momentum outside [0, 1].
+        ValueError: A momentum outside (0, 1).
     """
 
     def __init__(self, model: nn.Module, momentum: float = 0.001, ramp_up: bool = True) -> None:
-        check_probability('teacher.momentum', momentum, ends=True)
+        check_probability('teacher.momentum', momentum, ends=False)
         check_flag('teacher.ramp_up', ramp_up)
-        super().__init__(model)
-        self.momentum = momentum
+        super().__init__(model, momentum)
         self.ramp_up = ramp_up
 
     @torch.no_grad()

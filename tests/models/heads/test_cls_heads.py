@@ -352,7 +352,7 @@ def test_linear__one_class_has_no_anchors():
 def multi_task(**options):
     tasks = dict(
         shape=dict(type='LinearClsHead', num_classes=4),
-        colour=dict(type='mmpretrain.VisionTransformerClsHead', num_classes=3, anchor_head=dict(gate=0.5)),
+        colour=dict(type='mmpretrain.VisionTransformerClsHead', num_classes=3, anchor_head=dict(gate_threshold=0.5)),
         size=dict(type=stock_heads.LinearClsHead, num_classes=2),
     )
     torch.manual_seed(0)
@@ -370,13 +370,13 @@ def task_samples(*tasks):
 
 
 def test_multi_task__sub_heads_get_anchors(added_keys, open_all):
-    head = multi_task(anchor_head=dict(gate=0.7))
+    head = multi_task(anchor_head=dict(gate_threshold=0.7))
     assert [type(sub).__name__ for sub in head.task_heads.values()] == [
         'SARLinearClsHead',
         'SARVisionTransformerClsHead',
         'SARLinearClsHead',
     ]
-    assert [sub.anchor_head.gate for sub in head.task_heads.values()] == [0.7, 0.5, 0.7]
+    assert [sub.anchor_head.gate_threshold for sub in head.task_heads.values()] == [0.7, 0.5, 0.7]
     losses = head.loss(features('LinearClsHead'), task_samples('shape', 'colour', 'size'))
     for task in ('shape', 'colour', 'size'):
         assert {f'{task}_{key}' for key in added_keys | {'loss', 'mask_size'}} <= set(losses)

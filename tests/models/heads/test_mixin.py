@@ -246,12 +246,12 @@ def test_deepcopy__works_after_a_step(kind, make_model, make_batch, seed):
 @pytest.mark.parametrize('kind', SHORT)
 def test_anchor_head__overrides(kind, make_model, sar_heads):
     channels = dict(seg=16, cls=16, vit_hidden=12)[kind]
-    options = dict(anchors=dict(type='SimplexETFAnchors'), momentum=0.5, gate=0.6, ignore_index=None)
+    options = dict(anchors=dict(type='SimplexETFAnchors'), momentum=0.5, gate_threshold=0.6, ignore_index=None)
     options.update(num_classes=5, channels=channels)  # as in the head
     default, changed = (sar_heads(make_model(kind, sar=True, anchor_head=each))[0] for each in (None, options))
-    assert (default.anchor_head.momentum, default.anchor_head.gate) == (0.999, 0.8)
+    assert (default.anchor_head.momentum, default.anchor_head.gate_threshold) == (0.999, 0.8)
     assert default.anchor_head.ignore_index == (255 if kind == 'seg' else None)
-    assert (changed.anchor_head.momentum, changed.anchor_head.gate) == (0.5, 0.6)
+    assert (changed.anchor_head.momentum, changed.anchor_head.gate_threshold) == (0.5, 0.6)
     assert changed.anchor_head.ignore_index is None
     assert default.anchor_head.semantic_anchors.shape == (5, channels)
     anchors = torch.nn.functional.normalize(changed.anchor_head.anchors)
@@ -264,8 +264,8 @@ WRONG = [
     (dict(channels=9), r'anchor_head\.channels.*9'),
     (dict(anchors=dict(type='NoAnchors')), r'anchors\.type.*GaussianAnchors.*NoAnchors'),
     (dict(loss=dict(type='SARLoss', pull_weight=-1)), r'pull_weight.*-1'),
-    (dict(loss=dict(type='SARLoss', confidence=1.0)), r'confidence.*1\.0'),
-    (dict(gate=0), r'gate.*0'),
+    (dict(loss=dict(type='SARLoss', confidence_threshold=1.0)), r'confidence_threshold.*1\.0'),
+    (dict(gate_threshold=0), r'gate_threshold.*0'),
 ]
 
 

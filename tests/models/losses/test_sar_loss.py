@@ -44,7 +44,7 @@ def test_sar_loss__weights_scale_the_components(anchor_weight, pull_weight):
 
 def test_sar_loss__defaults_are_those_of_the_paper():
     loss = MODELS.build(dict(type='SARLoss'))
-    assert (loss.anchor_weight, loss.pull_weight, loss.confidence) == (1.0, 0.1, 0.9)
+    assert (loss.anchor_weight, loss.pull_weight, loss.confidence_threshold) == (1.0, 0.1, 0.9)
     losses = compute(loss)[0]
     assert losses['loss_pull'].item() == pytest.approx(0.1 * PULL_LOSS)
 
@@ -58,7 +58,7 @@ def test_sar_loss__closed_gate_pulls_nothing():
 
 def test_sar_loss__passes_confidence_and_ignore_index_on():
     # At 0.3 only p = 1/4 is left; without class 1 only the first row is pulled.
-    losses = compute(SARLoss(confidence=0.3), ignore_index=1)[0]
+    losses = compute(SARLoss(confidence_threshold=0.3), ignore_index=1)[0]
     assert losses['loss_anchor'].item() == pytest.approx(math.log(4))
     assert losses['loss_pull'].item() == pytest.approx(0.1 * 4 / 2)
 
@@ -86,7 +86,7 @@ def test_sar_loss__without_a_confidence_no_anchor_is_left_out():
     feature, target, anchors = torch.tensor(FEATURE), torch.tensor(TARGET), torch.tensor(ANCHORS)
     arguments = (torch.tensor(EMBEDDED), feature, target, anchors, torch.tensor(1.0))
     assert SARLoss()(logits, *arguments)['loss_anchor'].item() == 0
-    loss = SARLoss(confidence=None)(logits, *arguments)['loss_anchor']
+    loss = SARLoss(confidence_threshold=None)(logits, *arguments)['loss_anchor']
     assert loss.item() == pytest.approx(math.log1p(math.exp(-9)), rel=1e-3)
     (grad,) = torch.autograd.grad(loss, logits)
     assert grad[0, 0] < 0 < grad[0, 1]
@@ -169,7 +169,10 @@ def test_logit_adjusted_sar_loss__adds_the_log_of_the_shares():
         (dict(distance='l1'), "`distance` to be one of \\('euclidean', 'cosine'\\), but got 'l1'"),
         *((dict(anchor_weight=value), f'`anchor_weight`.*but got {value!r}') for value in (-0.1, '1', None)),
         *((dict(pull_weight=value), f'`pull_weight`.*but got {value!r}') for value in (float('inf'), float('nan'))),
-        *((dict(confidence=value), f'`confidence`.*but got {value!r}') for value in (0, 1, 1.5, float('nan'), '0.9')),
+        *(
+            (dict(confidence_threshold=value), f'`confidence_threshold`.*but got {value!r}')
+            for value in (0, 1, 1.5, float('nan'), '0.9')
+        ),
         *((dict(separation_margin=value), r'`separation_margin`.* \[-1, 1\]') for value in (-1.1, 1.5, float('nan'))),
         (dict(type='LogitAdjustedSARLoss', tau=-1), '`tau` to be a finite number of at least 0, but got -1'),
     ],

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sar_mm.models.semi import DistributionAlignment, FixedThreshold, SelfAdaptiveThreshold
+from sar_mm.models.semi import DistributionAlignment, FixedThreshold, SelfAdaptiveThreshold, pseudo_labels
 from sar_mm.models.semi.pseudo_labels import PseudoLabels
 
 PROBABILITY = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.2, 0.3, 0.5], [0.96, 0.02, 0.02]])
@@ -24,7 +24,7 @@ def test_pseudo_labels__of_pixels():
 
 
 def test_self_adaptive_threshold__first_step_by_hand():
-    threshold = SelfAdaptiveThreshold(3, momentum=0.9)
+    threshold = SelfAdaptiveThreshold(3, momentum=0.1)
     value = threshold(PROBABILITY, ALL)
     overall = 0.9 / 3 + 0.1 * (0.7 + 0.6 + 0.5 + 0.96) / 4
     per_class = [0.9 / 3 + 0.1 * mean / 4 for mean in (1.96, 1.12, 0.92)]
@@ -42,7 +42,7 @@ def test_self_adaptive_threshold__rises_with_confidence_and_is_lower_for_rare_cl
 
 
 def test_distribution_alignment__uniform_by_hand():
-    alignment = DistributionAlignment(3, momentum=0.0)
+    alignment = DistributionAlignment(3, momentum=1.0)
     aligned = alignment(PROBABILITY, LABELS, ALL)
     mean = PROBABILITY.mean(dim=0)
     expected = PROBABILITY / mean
@@ -59,7 +59,7 @@ def test_distribution_alignment__to_the_labeled_classes():
 
 
 def test_distribution_alignment__a_class_that_the_first_batch_lacks_is_not_left_out_for_long():
-    alignment = DistributionAlignment(3, momentum=0.999, target='labeled')
+    alignment = DistributionAlignment(3, momentum=0.001, target='labeled')
     batches = [[0, 0, 2], [0, 1, 2], [1, 1, 2], [0, 0, 0]]
     for number, labels in enumerate(batches, 1):
         alignment(PROBABILITY, torch.tensor(labels), ALL)
@@ -73,7 +73,7 @@ def test_distribution_alignment__a_class_that_the_first_batch_lacks_is_not_left_
 
 
 def test_distribution_alignment__averages_of_a_0_1_0_checkpoint_have_started():
-    trained, alignment = (DistributionAlignment(3, momentum=0.9, target='labeled') for _ in range(2))
+    trained, alignment = (DistributionAlignment(3, momentum=0.1, target='labeled') for _ in range(2))
     trained(PROBABILITY, LABELS, ALL)
     state = trained.state_dict()
     del state['batches']
@@ -84,7 +84,7 @@ def test_distribution_alignment__averages_of_a_0_1_0_checkpoint_have_started():
 
 
 def test_distribution_alignment__starts_at_the_first_batch_and_moves_on():
-    alignment = DistributionAlignment(3, momentum=0.9)
+    alignment = DistributionAlignment(3, momentum=0.1)
     assert alignment(PROBABILITY, LABELS, ALL).argmax(dim=1).tolist() == [0, 1, 2, 0]
     torch.testing.assert_close(alignment.predicted, PROBABILITY.mean(dim=0))
     alignment(PROBABILITY[:2], LABELS, ALL[:2])
@@ -93,13 +93,13 @@ def test_distribution_alignment__starts_at_the_first_batch_and_moves_on():
 
 @pytest.mark.parametrize('target', ['uniform', 'labeled'])
 def test_distribution_alignment__starts_at_the_first_batch_that_says_something(target):
-    alignment = DistributionAlignment(3, momentum=0.9, target=target)
+    alignment = DistributionAlignment(3, momentum=0.1, target=target)
     alignment(torch.full((4, 3), float('nan')), LABELS, ALL)  # overflowed
     alignment(PROBABILITY, LABELS, ALL)
     torch.testing.assert_close(alignment.predicted, PROBABILITY.mean(dim=0))
     if target == 'labeled':
         torch.testing.assert_close(alignment.wanted, torch.tensor([2 / 3, 0, 1 / 3]))
-        alignment = DistributionAlignment(3, momentum=0.9, target=target)
+        alignment = DistributionAlignment(3, momentum=0.1, target=target)
         alignment(PROBABILITY, torch.tensor([-1, 255]), ALL)  # nothing labeled
         alignment(PROBABILITY, LABELS, ALL)
         torch.testing.assert_close(alignment.wanted, torch.tensor([2 / 3, 0, 1 / 3]))
@@ -157,6 +157,16 @@ def test_averages__are_float32_whatever_the_model_is(dtype, make):
     for name, value in reference.state_dict().items():
         assert value.dtype == torch.float32
         assert torch.equal(converted.state_dict()[name], value) and torch.equal(built.state_dict()[name], value)
+
+
+@pytest.mark.parametrize('make', [SelfAdaptiveThreshold, DistributionAlignment])
+def test_averages__a_momentum_of_the_other_convention_is_warned_of(make, monkeypatch):
+    messages = []
+    monkeypatch.setattr(pseudo_labels, 'print_log', lambda message, **kwargs: messages.append(message))
+    make(3, momentum=0.001)
+    assert not messages
+    make(3, momentum=0.999)
+    assert len(messages) == 1 and 'momentum=0.999 is the share of the new value' in messages[0]
 
 
 def test_distribution_alignment__of_pixels_sums_to_one():

@@ -72,7 +72,7 @@ model = dict(
         data_preprocessor=dict(num_classes=3, mean=[127.5] * 3, std=[127.5] * 3),
         backbone=dict(type='CIFARResNet', depth=8, base_channels=4),
         neck=dict(type='GlobalAveragePooling'),
-        head=dict(type='SARLinearClsHead', num_classes=3, in_channels=16, anchor_head=dict(gate=0.2)),
+        head=dict(type='SARLinearClsHead', num_classes=3, in_channels=16, anchor_head=dict(gate_threshold=0.2)),
     ),
 )
 # Nothing random in the pipelines: what a resumed run gets is decided by the sampler.
