@@ -9,7 +9,7 @@ import numpy as np
 from mmengine.dataset import RepeatDataset
 from mmengine.fileio import get_text
 
-from ..checks import check, check_choice, check_integer
+from ..checks import UsageError, check, check_choice, check_integer
 
 TOOL = 'tools/dataset_converters/class_counts.py'
 KINDS = ('pixels', 'images')
@@ -78,7 +78,7 @@ def image_labels(dataset: Any) -> List[List[int]]:
         except (AttributeError, KeyError, NotImplementedError):  # the last is what mmengine's BaseDataset raises
             continue
         return [np.ravel(label).tolist() for label in labels]
-    raise ValueError(
+    raise UsageError(
         f'{type(dataset).__name__} has no labels of images to count. For segmentation, write the counts to a file '
         f'with `python {TOOL} CONFIG` and name it where the counts are needed, as in ClassCountsHook(file=...)'
     )
@@ -122,15 +122,15 @@ def read_class_counts(path: str, kind: str = 'pixels') -> List[int]:
     except FileNotFoundError as error:
         raise FileNotFoundError(f'there are no class counts in {path}; `python {TOOL} CONFIG` writes them') from error
     except ValueError as error:  # no text, or no JSON
-        raise ValueError(f'{path} is not a JSON file of class counts: {error}') from error
+        raise UsageError(f'{path} is not a JSON file of class counts: {error}') from error
     if not isinstance(content, dict) or not isinstance(content.get('classes'), list):
-        raise ValueError(f'{path} is not a file of class counts as {TOOL} writes it: it has no list "classes"')
+        raise UsageError(f'{path} is not a file of class counts as {TOOL} writes it: it has no list "classes"')
     if kind not in content:
         there = [name for name in KINDS if name in content]
-        raise ValueError(f'{path} has no counts of kind={kind!r}, only of {there}')
+        raise UsageError(f'{path} has no counts of kind={kind!r}, only of {there}')
     counts, classes = content[kind], content['classes']
     if not isinstance(counts, list) or len(counts) != len(classes):
-        raise ValueError(f'"{kind}" in {path} should be a list with one count for each of the {len(classes)} classes')
+        raise UsageError(f'"{kind}" in {path} should be a list with one count for each of the {len(classes)} classes')
     for name, count in zip(classes, counts):
         check_integer(f'{kind} of class {name} in {path}', count, 0)
     return counts

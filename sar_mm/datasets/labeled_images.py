@@ -8,7 +8,7 @@ from typing import List, Optional, Sequence, Set, Union
 import numpy as np
 from mmengine.fileio import get_text
 
-from ..checks import check_integer
+from ..checks import UsageError, check_integer
 
 
 def draw_per_class(
@@ -41,7 +41,7 @@ def draw_per_class(
     for label, number in enumerate(numbers):
         images = np.flatnonzero(labels == label)
         if len(images) < number:
-            raise ValueError(f'{class_name(label, classes)} has {len(images)} images, but {number} are to be drawn')
+            raise UsageError(f'{class_name(label, classes)} has {len(images)} images, but {number} are to be drawn')
         drawn.append(np.random.default_rng([seed, label]).permutation(images)[:number])
     return np.sort(np.concatenate(drawn))
 
@@ -78,7 +78,7 @@ def draw_covering(classes_of_image: Sequence[Set[int]], count: int, seed: int = 
     """
     check_integer('count', count, 1)
     if count > len(classes_of_image):
-        raise ValueError(f'there are {len(classes_of_image)} images, but {count} are to be drawn')
+        raise UsageError(f'there are {len(classes_of_image)} images, but {count} are to be drawn')
     order = np.random.default_rng(seed).permutation(len(classes_of_image)).tolist()
     images_of_class = {}
     for index in order:
@@ -90,7 +90,7 @@ def draw_covering(classes_of_image: Sequence[Set[int]], count: int, seed: int = 
             drawn.append(images_of_class[label][0])
             covered |= set(classes_of_image[drawn[-1]])
     if len(drawn) > count:
-        raise ValueError(
+        raise UsageError(
             f'{count} images are too few to show all {len(covered)} classes with seed {seed}, which takes {len(drawn)}'
         )
     taken = set(drawn)
@@ -113,11 +113,11 @@ def read_indices(path: str) -> List[int]:
     try:
         indices = json.loads(text)['label'] if text.startswith('{') else [int(line) for line in text.split()]
     except (KeyError, ValueError) as error:
-        raise ValueError(f'{message}: {type(error).__name__}: {error}') from error
+        raise UsageError(f'{message}: {type(error).__name__}: {error}') from error
     is_list = isinstance(indices, list) and all(type(index) is int and index >= 0 for index in indices)
     if not is_list or not indices:
-        raise ValueError(message)
+        raise UsageError(message)
     twice = [index for index, number in Counter(indices).items() if number > 1]
     if twice:
-        raise ValueError(f'{path} lists {len(twice)} indices twice, {twice[0]} for one')
+        raise UsageError(f'{path} lists {len(twice)} indices twice, {twice[0]} for one')
     return indices

@@ -2,7 +2,7 @@ from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from ..checks import check, check_choice, check_integer, check_seed, is_number
+from ..checks import UsageError, check, check_choice, check_integer, check_seed, is_number
 from ..registry import DATASETS
 from .class_counts import count_classes, image_label, image_labels
 from .labeled_images import draw_fraction, draw_per_class, read_indices
@@ -62,7 +62,7 @@ class LabeledSubset(DatasetView):
         options = dict(per_class=per_class, fraction=fraction, file=file)
         given = [name for name, value in options.items() if value is not None]
         if len(given) != 1:
-            raise ValueError(f'Expected exactly one of `per_class`, `fraction` and `file`, but got {given or "none"}')
+            raise UsageError(f'Expected exactly one of `per_class`, `fraction` and `file`, but got {given or "none"}')
         check_seed(seed)
         self.part = part
         self.per_class = per_class
@@ -100,5 +100,5 @@ class LabeledSubset(DatasetView):
             labels = None
         if indices[-1] >= len(self.dataset):
             name = type(self.dataset).__name__
-            raise ValueError(f'{self.file} lists image {indices[-1]}, but {name} has {len(self.dataset)} images')
+            raise UsageError(f'{self.file} lists image {indices[-1]}, but {name} has {len(self.dataset)} images')
         return indices, labels

@@ -2,14 +2,14 @@
 
 import json
 import os.path as osp
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 from mmengine.fileio import get_text
 from mmengine.hooks import Hook
 
 from ..checks import UsageError
 from ..datasets import read_class_counts
-from .unlabeled import inner_datasets
+from ..datasets.views import leaf_datasets
 
 _MARK = '\ufeff'  # byte order mark
 
@@ -28,7 +28,7 @@ def check_class_order(datasets: Dict[str, Any]) -> None:
     """
     named: List[Tuple[str, List[str]]] = []
     for place, dataset in datasets.items():
-        for leaf, leaf_place in _labeled_leaves(dataset, place):
+        for leaf, leaf_place in leaf_datasets(dataset, place):
             if hasattr(leaf, 'full_init'):
                 leaf.full_init()  # which reads the folders
             classes, kind = _classes(leaf), type(leaf).__name__
@@ -74,7 +74,7 @@ def check_order_of_checkpoint(checkpoint: dict, dataset: Any, place: str) -> Non
     outputs. In mmpretrain, a different order may be a corrected one.
     """
     trained = [str(name) for name in _meta_classes(checkpoint.get('meta', {}).get('dataset_meta'))]
-    for leaf, leaf_place in _labeled_leaves(dataset, place):
+    for leaf, leaf_place in leaf_datasets(dataset, place):
         if hasattr(leaf, 'label_map') and (getattr(leaf, 'METAINFO', None) or {}).get('classes'):
             what = f'{leaf_place} has the classes of the checkpoint in another order'
             _compare(_classes(leaf), trained, what, f'Set metainfo=dict(classes={trained})')
@@ -85,16 +85,6 @@ def _compare(classes: List[str], right: List[str], what: str, remedy: str) -> No
     if classes != right and sorted(classes) == sorted(right):
         label = next(index for index, name in enumerate(classes) if name != right[index])
         raise UsageError(f'{what}: label {label} is {right[label]} there, {classes[label]} here. {remedy}')
-
-
-def _labeled_leaves(dataset: Any, place: str) -> Iterator[Tuple[Any, str]]:
-    """Yield the data sets within wrappers, with their places; of a SemiSupervisedDataset, the labeled ones."""
-    is_semi = hasattr(dataset, 'labeled')
-    inner = [(dataset.labeled, f'{place}.labeled')] if is_semi else inner_datasets(dataset, place)
-    for each, each_place in inner:
-        yield from _labeled_leaves(each, each_place)
-    if not inner:
-        yield dataset, place
 
 
 def _published_classes(dataset: Any) -> List[str]:

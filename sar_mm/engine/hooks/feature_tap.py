@@ -6,7 +6,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ...checks import check
+from ...checks import UsageError, check
 from ...registry import HOOKS
 
 # Where a model keeps its classifier, SAR heads first; -1 is the last head of a cascade.
@@ -134,7 +134,7 @@ def _default_classifier(model: nn.Module) -> nn.Module:
         layer = _get(model, place)
         if layer is not None:
             return layer
-    raise ValueError(
+    raise UsageError(
         f'FeatureTapHook finds no classifier in {type(model).__name__} (tried {", ".join(_PLACES)}): name it by the '
         'argument `layer`, as in layer="head.layers.1.fc"'
     )

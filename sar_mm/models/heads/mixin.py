@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from ...checks import check, check_config
+from ...checks import UsageError, check, check_config
 from ...registry import MODELS
 from ..feature_head import FeatureHead
 from ..module_lists import as_modules
@@ -199,7 +199,7 @@ class SARHeadMixin:
         """Return the losses of the stock head and those of its anchors; a ValueError where names would collide."""
         both = sorted(losses.keys() & anchor_losses.keys())
         if both:
-            raise ValueError(
+            raise UsageError(
                 f'{type(self).__name__} returns {", ".join(both)}, the names of losses of the anchor head: give the '
                 'losses of the head other names'
             )
