@@ -133,7 +133,7 @@ def check_resumed_anchors(model: nn.Module, checkpoint: dict) -> None:
         if difference is not None:
             raise UsageError(
                 f'model.{name}.anchors: {difference}. To resume, set those of the checkpoint; to change them, start a '
-                'new run from its weights with load_from, which starts S anew'
+                'new run from its weights with load_from, which restarts S'
             )
 
 

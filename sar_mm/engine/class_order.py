@@ -37,7 +37,7 @@ def check_class_order(datasets: Dict[str, Any]) -> None:
             if isinstance(folders, dict):
                 right = sorted(folders, key=folders.get)
                 what = f'{leaf_place}: the classes are in another order than the folders that they name'
-                remedy = f'set classes={right}, and make text anchors anew that were made for the other order'
+                remedy = f'set classes={right}, and make the text anchors again that were made for the other order'
                 _compare(classes, right, what, f'{kind} labels folders in sorted order: {remedy}')
             right = _published_classes(leaf)
             what = f'{leaf_place}: the classes are in another order than the labels of {kind}'
@@ -63,7 +63,7 @@ def check_order_of_counts(hooks: List[Hook], datasets: Dict[str, Any]) -> None:
         for place, dataset in datasets.items():
             classes = _classes(dataset)
             what = f'ClassCountsHook(file={file!r}) has the classes of {place} in another order'
-            remedy = 'write the counts anew with tools/dataset_converters/class_counts.py'
+            remedy = 'write the counts again with tools/dataset_converters/class_counts.py'
             _compare(classes, right, what, f'The order of the data is {classes}: {remedy}')
 
 

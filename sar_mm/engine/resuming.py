@@ -32,7 +32,7 @@ def newest_checkpoint(work_dir: str, hooks: Sequence[Hook], logger: logging.Logg
     """
     hooks = [hook for hook in hooks if isinstance(hook, CheckpointHook)]
     named, damaged = _last_checkpoint(work_dir), []
-    remedy = 'to start anew, or name a checkpoint with --resume PATH'
+    remedy = 'to start from scratch, or name a checkpoint with --resume PATH'
     for hook in hooks:
         # An object store has a checkpoint whole or not at all.
         if named and not hook.file_client_args and not is_local(named, hook.backend_args):
@@ -48,7 +48,7 @@ def newest_checkpoint(work_dir: str, hooks: Sequence[Hook], logger: logging.Logg
     for path in _checkpoints(folders, [*names, 'iter_{}.pth', 'epoch_{}.pth'], named):
         if _is_whole(path):
             for other in damaged:
-                logger.warning(f'{other} is damaged and passed over: training goes on from {path}.')
+                logger.warning(f'{other} is damaged and skipped: training goes on from {path}.')
             logger.info(f'Resume from {path}, the newest whole checkpoint in {" and ".join(folders)}.')
             return path
         damaged.append(path)

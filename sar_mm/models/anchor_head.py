@@ -152,7 +152,7 @@ class SemanticAnchorHead(FeatureHead):
         Not when it is loaded: to test or export a model, anchors do not matter.
         """
         if mode and self.other_anchors is not None:
-            warnings.warn(f'{self.other_anchors}: those of the config are used, and S starts anew', stacklevel=2)
+            warnings.warn(f'{self.other_anchors}: those of the config are used, and S restarts', stacklevel=2)
             self.other_anchors = None
         return super().train(mode)
 

@@ -94,7 +94,7 @@ def error_of(output):
 
 
 def warnings_of(output):
-    return re.findall(r'WARNING - (.* passed over.*)', output)
+    return re.findall(r'WARNING - (.* skipped.*)', output)
 
 
 # ----- Damaged checkpoints
@@ -223,7 +223,7 @@ def test_resume__starts_anew_where_there_is_none(place, train, record_property):
     record_property('fault', '--resume in a new work folder')
     code, output = train('new', 2, '--resume')
     assert code == 0 and iterations(output) == [1, 2]
-    (said,) = re.findall(r'(?:INFO|WARNING) - (.* starts anew.*)', output)
+    (said,) = re.findall(r'(?:INFO|WARNING) - (.* starts from scratch.*)', output)
     record_property('outcome', said)
 
 

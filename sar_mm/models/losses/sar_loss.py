@@ -141,7 +141,7 @@ class LogitAdjustedSARLoss(SARLoss, TakesClassCounts):
 
     Args:
         tau: Strength of the adjustment, at least 0.
-        class_counts: Images or pixels of every class, K of them. None: :class:`ClassCountsHook` brings them.
+        class_counts: Images or pixels of every class, K of them. None: :class:`ClassCountsHook` sets them.
         kwargs: See :class:`SARLoss`.
 
     Raises:
