@@ -3,7 +3,7 @@
 import json
 import os.path as osp
 from itertools import chain
-from typing import Any, List, Optional, Sequence
+from typing import Any, List, Optional
 
 import numpy as np
 from mmengine.dataset import RepeatDataset
@@ -49,7 +49,7 @@ def full_init(dataset: Any) -> None:
         dataset.full_init()
 
 
-def count_labels(dataset: Any, labels: Sequence[int]) -> List[int]:
+def count_labels(dataset: Any, labels: Any) -> List[int]:
     """Return how often each class of a data set is in ``labels``; a ValueError for one outside [0, K)."""
     return np.bincount(labels, minlength=count_classes(dataset, labels)).tolist()
 
@@ -92,7 +92,7 @@ def image_label(dataset: Any) -> np.ndarray:
     return np.array(labels, dtype=np.int64).reshape(-1)
 
 
-def count_classes(dataset: Any, labels: Sequence[int]) -> int:
+def count_classes(dataset: Any, labels: Any) -> int:
     """Return the number of classes K; a ValueError for a label outside [0, K)."""
     lowest, highest = (int(min(labels)), int(max(labels))) if len(labels) else (0, -1)
     classes = getattr(dataset, 'metainfo', {}).get('classes')

@@ -2,8 +2,7 @@
 
 import json
 from collections import Counter
-from numbers import Integral
-from typing import List, Optional, Sequence, Set, Union
+from typing import Dict, List, Optional, Sequence, Set, Union
 
 import numpy as np
 from mmengine.fileio import get_text
@@ -36,7 +35,7 @@ def draw_per_class(
     Raises:
         ValueError: A class has too few images.
     """
-    numbers = [per_class] * num_classes if isinstance(per_class, Integral) else per_class
+    numbers: List[int] = np.broadcast_to(per_class, num_classes).tolist()
     drawn = [np.zeros(0, dtype=np.int64)]
     for label, number in enumerate(numbers):
         images = np.flatnonzero(labels == label)
@@ -80,7 +79,7 @@ def draw_covering(classes_of_image: Sequence[Set[int]], count: int, seed: int = 
     if count > len(classes_of_image):
         raise UsageError(f'there are {len(classes_of_image)} images, but {count} are to be drawn')
     order = np.random.default_rng(seed).permutation(len(classes_of_image)).tolist()
-    images_of_class = {}
+    images_of_class: Dict[int, List[int]] = {}
     for index in order:
         for label in classes_of_image[index]:
             images_of_class.setdefault(label, []).append(index)

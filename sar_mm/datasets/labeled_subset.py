@@ -1,4 +1,4 @@
-from typing import Any, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -71,22 +71,24 @@ class LabeledSubset(DatasetView):
         self.seed = seed
         super().__init__(dataset, lazy_init)
 
-    def select(self) -> Tuple[np.ndarray, Optional[Sequence], Optional[int]]:
+    def select(self) -> Tuple[np.ndarray, Any, Optional[int]]:
         labeled, labels = self._draw() if self.file is None else self._read()
         indices = labeled
         if self.part == 'unlabeled':
             indices = np.setdiff1d(np.arange(len(self.dataset)), labeled)
         if labels is None:
             return indices, None, None
-        labels = [labels[index] for index in indices.tolist()]
-        if any(len(label) != 1 for label in labels):
-            return indices, labels, None
-        labels = np.array(labels, dtype=np.int64).reshape(-1)
-        return indices, labels, count_classes(self.dataset, labels)
+        shown = [labels[index] for index in indices.tolist()]
+        if any(len(label) != 1 for label in shown):
+            return indices, shown, None
+        single = np.array(shown, dtype=np.int64).reshape(-1)
+        return indices, single, count_classes(self.dataset, single)
 
     def _draw(self) -> Tuple[np.ndarray, np.ndarray]:
         """Return the indices of the labeled images, and the labels of every image, (N, 1)."""
         labels = image_label(self.dataset)
+        draw: Callable
+        number: Any
         draw, number = (draw_fraction, self.fraction) if self.per_class is None else (draw_per_class, self.per_class)
         num_classes, classes = count_classes(self.dataset, labels), self.dataset.metainfo.get('classes')
         return draw(labels, number, num_classes, self.seed, classes), labels[:, None]

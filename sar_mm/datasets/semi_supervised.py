@@ -157,7 +157,7 @@ class SemiSupervisedDataset:
 
     def _reading_error(self, index: int) -> Tuple[Optional[str], Optional[str]]:
         """Return the file of an unlabeled image, and why it cannot be read, or None if it can."""
-        info = getattr(self.unlabeled, 'get_data_info', lambda index: {})(index)
+        info: dict = getattr(self.unlabeled, 'get_data_info', lambda index: {})(index)
         path = info.get('img_path')
         if path is None:
             return path, None
@@ -224,7 +224,7 @@ def _identities(dataset: Any) -> Dict[Hashable, str]:
     paths = [info.get('img_path') for info in infos]
     if paths and None not in paths:
         return {osp.abspath(path): path for path in paths}
-    names = {}
+    names: Dict[Hashable, str] = {}
     for root, index in image_sources(dataset):
         place = getattr(root, 'data_root', None)
         source = (id(root),) if place is None else (type(root), len(root), osp.abspath(place))

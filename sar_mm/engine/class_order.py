@@ -92,9 +92,9 @@ def _published_classes(dataset: Any) -> List[str]:
 
     Lists, folders and a ``load_data_list`` of the user may number classes otherwise; VOC's labels are names.
     """
-    kind = type(dataset)
-    loads = getattr(kind, 'load_data_list', None)
-    is_published = getattr(loads, '__module__', '').startswith('mmpretrain.') and kind.__name__ != 'VOC'
+    kind: Any = type(dataset)
+    loads: Any = getattr(kind, 'load_data_list', None)
+    is_published = str(getattr(loads, '__module__', '')).startswith('mmpretrain.') and kind.__name__ != 'VOC'
     if not is_published or getattr(dataset, 'ann_file', '') or hasattr(dataset, 'folder_to_idx'):
         return []
     return [str(name) for name in _meta_classes(getattr(kind, 'METAINFO', None))]

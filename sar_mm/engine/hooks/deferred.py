@@ -1,6 +1,6 @@
 """Deferred re-balancing (Cao et al., NeurIPS 2019): first train on the data as they are, then balance the classes."""
 
-from typing import List, Optional
+from typing import Any, List, Optional
 
 import torch
 from mmengine.hooks import Hook
@@ -85,6 +85,7 @@ class DeferredReweightingHook(Hook):
             self._weight()
 
     def _weight(self) -> None:
+        loss: Any
         for loss in self._losses:
             buffer = dict(loss.named_buffers(recurse=False)).get('class_weight')
             if buffer is None:

@@ -2,7 +2,7 @@
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Callable, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -121,7 +121,7 @@ class SARHeadMixin:
         return MODELS.build({**settings, **options})
 
     def _layer_at(self, path: str) -> nn.Module:
-        layer = self
+        layer: Any = self
         try:
             for name in path.split('.'):
                 layer = layer[int(name)] if name.lstrip('-').isdigit() else getattr(layer, name)
@@ -211,7 +211,9 @@ class SARHeadMixin:
         try:
             yield
         except IndexError as error:
-            num_classes = next(part.num_classes for part in self.anchor_head.modules() if isinstance(part, FeatureHead))
+            num_classes: int = next(
+                each.num_classes for each in self.anchor_head.modules() if isinstance(each, FeatureHead)
+            )
             given = labels()
             is_wrong = (given < 0) | (given >= num_classes)
             if self.anchor_ignore_index is not None:
@@ -225,7 +227,7 @@ class SARHeadMixin:
             ) from error
 
 
-def classify_rows(layer: nn.Module, rows: Tensor) -> Tensor:
+def classify_rows(layer: Any, rows: Tensor) -> Tensor:
     """Put rows, (K, C), through a linear or convolutional classifier: (K, outputs)."""
     if type(layer) in (nn.Conv1d, nn.Conv2d) and layer.weight[0].numel() == rows.shape[1]:
         # As a convolution it would be of less than float32 (TF32) and, where cuDNN looks for the fastest kernel, not of
