@@ -95,7 +95,7 @@ def _published_classes(dataset: Any) -> List[str]:
     kind: Any = type(dataset)
     loads: Any = getattr(kind, 'load_data_list', None)
     is_published = str(getattr(loads, '__module__', '')).startswith('mmpretrain.') and kind.__name__ != 'VOC'
-    if not is_published or getattr(dataset, 'ann_file', '') or hasattr(dataset, 'folder_to_idx'):
+    if not is_published or hasattr(dataset, 'folder_to_idx') or bool(getattr(dataset, 'ann_file', '')):
         return []
     return [str(name) for name in _meta_classes(getattr(kind, 'METAINFO', None))]
 

@@ -44,6 +44,7 @@ class SARHeadMixin:
 
     # Path, or paths, of the classifier layers in the head, such as 'layers.-1.fc', in which -1 is the last of a list.
     classifier: Union[str, Tuple[str, ...]]
+    anchor_head: Any  # a FeatureHead, or a ModuleDict of them
     feature = 'input of the classifier, before its dropout'  # for the docs
 
     def __init__(self, *args, anchor_head: Optional[dict] = None, **kwargs) -> None:
