@@ -34,7 +34,9 @@ class SemanticAnchorHead(FeatureHead):
         seed: Seed of the projector's weights. Not the anchors' default: the same random stream should not make both.
 
     The buffers are float32 whatever the dtype of the model is: ``anchors`` P, (K, D), ``semantic_anchors`` S, (K, C),
-    and ``initialized``, (K,), 1 for the classes whose S has started.
+    and ``initialized``, (K,), 1 for the classes whose S has started. Two are for :class:`.AnchorMonitorHook` alone, and
+    not in checkpoints: ``confidence``, (K,), the probability that each anchor had for its class in the last training
+    step, and ``right``, (K,), 1 where no other class had a larger one.
 
     Raises:
         ValueError: An argument out of its range, an unknown kind of anchors, anchors that do not fit K or D.
@@ -86,6 +88,8 @@ class SemanticAnchorHead(FeatureHead):
         float32 = dict(dtype=torch.float32, device='cpu')
         self.register_buffer('semantic_anchors', torch.zeros(num_classes, channels, **float32))
         self.register_buffer('initialized', torch.zeros(num_classes, **float32))
+        for name in ('confidence', 'right'):
+            self.register_buffer(name, torch.zeros(num_classes, **float32), persistent=False)
 
     def loss(self, *args, **kwargs) -> Losses:
         """Advance the anchors by one training step and return its losses; see :meth:`FeatureHead.loss`.
@@ -94,7 +98,8 @@ class SemanticAnchorHead(FeatureHead):
             ``loss_anchor``, ``loss_pull`` and, if it has a weight, ``loss_separation``; and for the log ``anchor_acc``
             (share of anchors classified right), ``anchor_conf`` (the smallest probability that an anchor has for its
             class), ``anchor_gate`` (1.0 where the gate is open; of gates per class, the share that is), ``anchor_cos``
-            and ``anchor_cos_mean`` (largest and mean pairwise cosine of the semantic anchors).
+            and ``anchor_cos_mean`` (largest and mean pairwise cosine of the embedded anchors, which are there from the
+            first step on; the semantic anchors, their average, start when the gate opens).
 
         Raises:
             FileNotFoundError: The predefined anchors are those of a file that is not there, and no checkpoint had them.
@@ -122,7 +127,10 @@ class SemanticAnchorHead(FeatureHead):
             ignore_index=self.ignore_index,
             weight=weight,
         )
-        cosine, mean_cosine = pairwise_cosine(semantic_anchors)
+        if self.keeps_state:
+            self.confidence.copy_(probability.nan_to_num())  # NaN opens no gate
+            self.right.copy_(right)
+        cosine, mean_cosine = pairwise_cosine(embedded.detach())
         losses.update(
             anchor_acc=right.float().mean(),
             anchor_conf=probability.min(),
