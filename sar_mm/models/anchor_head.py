@@ -1,12 +1,14 @@
 import warnings
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 from mmengine.dist import get_world_size
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from ..checks import check_config, check_flag, check_probability, check_seed
 from ..ops import anchor_scores, pairwise_cosine
+from ..ops.separation import row_blocks
 from ..registry import ANCHORS, MODELS
 from .feature_head import Classify, FeatureHead, Losses
 from .projector import AnchorProjector
@@ -110,15 +112,14 @@ class SemanticAnchorHead(FeatureHead):
 
     def step(self, feature: Tensor, target: Tensor, classify: Classify, weight: Optional[Tensor]) -> Losses:
         embedded = self.projector(self.anchors)
-        logits = classify(embedded).float()
-        right, probability = anchor_scores(logits.detach())
+        costs, right, probability = self._classify(embedded, classify)
         is_open = right & (probability > self.gate_threshold)
         if not self.gate_per_class:
             is_open = is_open.all()
         semantic_anchors = self._average(embedded.detach(), is_open, self.keeps_state)
         gate = is_open.float()
         losses = self.loss_module(
-            logits=logits,
+            anchor_costs=costs,
             embedded=embedded,
             feature=feature,
             target=target,
@@ -139,6 +140,25 @@ class SemanticAnchorHead(FeatureHead):
             anchor_cos_mean=mean_cosine,
         )
         return losses
+
+    def _classify(self, embedded: Tensor, classify: Classify) -> Tuple[Tensor, Tensor, Tensor]:
+        """Return the cross-entropy of each anchor, whether it is classified right, and the probability of its class.
+
+        With more than 4,096 classes, logits are made block by block, and again in the backward pass: those of all
+        anchors would take more memory than the model.
+        """
+
+        def scores(embedded: Tensor, rows: slice) -> Tuple[Tensor, Tensor, Tensor]:
+            logits = classify(embedded[rows]).float()
+            costs = self.loss_module.anchor_costs(logits, rows.start)
+            return (costs, *anchor_scores(logits.detach(), rows.start))
+
+        blocks = list(row_blocks(len(embedded)))
+        if len(blocks) == 1:
+            return scores(embedded, blocks[0])
+        parts = [checkpoint(scores, embedded, rows, use_reentrant=False) for rows in blocks]
+        costs, right, probability = (torch.cat(each) for each in zip(*parts))
+        return costs, right, probability
 
     @torch.no_grad()
     def _average(self, embedded: Tensor, is_open: Tensor, keep: bool) -> Tensor:
