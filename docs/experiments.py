@@ -78,6 +78,7 @@ SEARCH = {
         f'{LOSS}distance=cosine',
         f'{LOSS}pull_weight=1',
     ],
+    'narrow-projector': [f'{ANCHORS}projector.channels=16'],
     'balanced-features': [f'{ANCHORS}type=BalancedFeaturesHead'],
 }
 # Of these, and beyond, what may help where the task loss itself does nothing about the imbalance.

@@ -6,7 +6,7 @@ from mmengine.dist import get_world_size
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..checks import check_config, check_flag, check_probability, check_seed
+from ..checks import check_choice, check_config, check_flag, check_probability, check_seed
 from ..ops import anchor_scores, pairwise_cosine
 from ..ops.separation import row_blocks
 from ..registry import ANCHORS, MODELS
@@ -34,6 +34,7 @@ class SemanticAnchorHead(FeatureHead):
             many classes one stubborn anchor would switch off all.
         ignore_index: Label that is not pulled. None: none but those outside [0, K).
         seed: Seed of the projector's weights. Not the anchors' default: the same random stream should not make both.
+        projector: Options of the projector: ``dict(channels=256)`` makes its hidden layers narrower than the features.
 
     The buffers are float32 whatever the dtype of the model is: ``anchors`` P, (K, D), ``semantic_anchors`` S, (K, C),
     and ``initialized``, (K,), 1 for the classes whose S has started. Two are for :class:`.AnchorMonitorHook` alone, and
@@ -64,6 +65,7 @@ class SemanticAnchorHead(FeatureHead):
         gate_per_class: bool = False,
         ignore_index: Optional[int] = 255,
         seed: int = 1,
+        projector: dict = dict(),
     ) -> None:
         super().__init__(num_classes, channels, ignore_index)
         check_probability('momentum', momentum, ends=True)
@@ -72,6 +74,9 @@ class SemanticAnchorHead(FeatureHead):
         check_seed(seed)
         check_config('anchors', anchors, "dict(type='GaussianAnchors')")
         check_config('loss', loss, 'dict(pull_weight=0.1)')
+        check_config('projector', projector, 'dict(channels=256)')
+        for name in projector:
+            check_choice(f'projector.{name}', name, ['channels'])
         self.momentum = momentum
         self.gate_threshold = gate_threshold
         self.gate_per_class = gate_per_class
@@ -86,7 +91,7 @@ class SemanticAnchorHead(FeatureHead):
             # To test, export or resume a model needs no file: its checkpoint has the anchors, and says what D is.
             predefined, self.missing_file = torch.zeros(num_classes, channels, dtype=torch.float32), str(error)
         self.register_buffer('anchors', predefined)
-        self.projector = AnchorProjector(predefined.shape[1], channels, seed)
+        self.projector = AnchorProjector(predefined.shape[1], channels, seed, **projector)
         float32 = dict(dtype=torch.float32, device='cpu')
         self.register_buffer('semantic_anchors', torch.zeros(num_classes, channels, **float32))
         self.register_buffer('initialized', torch.zeros(num_classes, **float32))
