@@ -12,6 +12,8 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from small_models import gate_of, head_of, make_batch, make_model
 
+from sar_mm.engine.data_parallel import SARDistributedDataParallel
+
 
 def wrap(model):
     if not torch.distributed.is_initialized():
@@ -132,6 +134,36 @@ def collectives(job, rank, world):
             # Those of the reducer in C++ are among them.
             calls.append(Counter(event.name for event in profile.events() if event.name.startswith('c10d::')))
         found.append(calls)
+    return found
+
+
+def train_without_projectors(job, rank, world):
+    """States every ``interval`` steps with MMDistributedDataParallel and without the projector's gradients, and how
+    many numbers each sends in a step; ``job['change']`` is added to the projector of process 1 after step 3.
+    """
+    from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+
+    found = {}
+    for wrapper, options in ((MMDistributedDataParallel, {}), (SARDistributedDataParallel, dict(check_interval=5))):
+        torch.manual_seed(rank)
+        model = wrapper(module=make_model(**job['model']), device_ids=None, broadcast_buffers=False, **options)
+        sent, states = [], []
+
+        def count(state, bucket, sent=sent):
+            sent.append(bucket.buffer().numel())
+            return allreduce_hook(state, bucket)
+
+        model.register_comm_hook(None, count)
+        optimizer = OptimWrapper(torch.optim.AdamW(model.parameters(), lr=0.01))
+        for step in range(job['steps']):
+            model.train_step(make_batch(job['model']['kind'], step, rank, world), optimizer)
+            if step == 2 and rank == 1 and wrapper is SARDistributedDataParallel and job.get('change'):
+                with torch.no_grad():
+                    head_of(model).anchor_head.projector[0].weight.add_(job['change'])
+            if (step + 1) % job['interval'] == 0:
+                states.append(state_of(model))
+        moments = [each for state in optimizer.optimizer.state.values() for each in state.values()]
+        found[wrapper.__name__] = states, sum(sent) / job['steps'], moments
     return found
 
 
