@@ -19,14 +19,17 @@ from ..checks import UsageError
 
 
 def prepare_launcher(cfg: Config) -> None:
-    """Start the process group of ``--launcher pytorch`` where mmengine cannot: on CPUs, and with restarts of torchrun.
+    """Set the model wrapper of several processes, and start their group where mmengine cannot.
 
-    After a restart, torchrun's store still has the addresses of the ended processes, and the new ones would wait for
-    those without end.
+    That is with ``--launcher pytorch`` on CPUs and with restarts of torchrun: after one, torchrun's store still has the
+    addresses of the ended processes, and the new ones would wait for those without end.
 
     Raises:
         UsageError: The process was not started by torchrun.
     """
+    if cfg.launcher == 'none':
+        return
+    cfg.model_wrapper_cfg = model_wrapper(cfg)
     if cfg.launcher != 'pytorch':
         return
     if 'RANK' not in os.environ:
@@ -34,7 +37,6 @@ def prepare_launcher(cfg: Config) -> None:
     device, restarts = get_device(), os.environ.get('TORCHELASTIC_MAX_RESTARTS', '0')
     if device == 'cpu':
         options = dict(backend='gloo')
-        cfg.model_wrapper_cfg = wrapper_on_cpu(cfg)
     elif device == 'cuda' and restarts != '0':
         options = dict(cfg.get('env_cfg', {}).get('dist_cfg', dict(backend='nccl')))  # what mmengine would take
         if options.get('timeout') is not None:
@@ -47,14 +49,20 @@ def prepare_launcher(cfg: Config) -> None:
     torch.distributed.init_process_group(store=store, rank=rank, world_size=world_size, **options)
 
 
-def wrapper_on_cpu(cfg: Config) -> dict:
-    """Return the ``model_wrapper_cfg`` of a config, completed for a CPU.
+def model_wrapper(cfg: Config) -> dict:
+    """Return the ``model_wrapper_cfg`` of a config, or of one that has none: SARDistributedDataParallel.
 
-    mmengine sets ``device_ids`` of a wrapper derived from PyTorch's DistributedDataParallel to a GPU unless they are
-    given. ``broadcast_buffers`` is mmengine's default without a ``model_wrapper_cfg``.
+    ``broadcast_buffers`` is mmengine's default without a ``model_wrapper_cfg``. On a CPU, mmengine would set
+    ``device_ids`` of a wrapper derived from PyTorch's DistributedDataParallel to a GPU unless they are given.
     """
     own = cfg.get('model_wrapper_cfg')
-    wrapper = dict(find_unused_parameters=cfg.get('find_unused_parameters', False)) if own is None else dict(own)
+    if own is None:
+        unused = cfg.get('find_unused_parameters', False)
+        wrapper = dict(type='SARDistributedDataParallel', find_unused_parameters=unused, broadcast_buffers=False)
+    else:
+        wrapper = dict(own)
+    if get_device() != 'cpu':
+        return wrapper
     kind = wrapper.setdefault('type', 'MMDistributedDataParallel')
     kind = MODEL_WRAPPERS.get(kind) if isinstance(kind, str) else kind
     if isinstance(kind, type) and issubclass(kind, DistributedDataParallel):

@@ -20,7 +20,7 @@ from sar_mm.engine.runner import ResumableRunner
 from sar_mm.engine.safe_checkpoints import safe_loading
 
 ROOT = Path(__file__).parents[2]
-WRAPPER = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+WRAPPER = dict(type='SARDistributedDataParallel', device_ids=None, broadcast_buffers=False)
 _numbers = itertools.count()
 
 
