@@ -1,11 +1,13 @@
 """Checks of the order of class names: in a wrong one, every class would get the scores of another."""
 
 import json
+import logging
 import os.path as osp
 from typing import Any, Dict, List, Tuple
 
 from mmengine.fileio import get_text
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 
 from ..checks import UsageError
 from ..datasets import read_class_counts
@@ -17,8 +19,8 @@ _MARK = '\ufeff'  # byte order mark
 def check_class_order(datasets: Dict[str, Any]) -> None:
     """Check that data sets name their classes in the order of their labels, and all in the same order.
 
-    Folders are labeled in sorted order, CIFAR and MNIST as published, whatever the names in the config are. Only lists
-    of the same names are compared.
+    Folders are labeled in sorted order, CIFAR and MNIST as published, whatever the names in the config are. Lists of as
+    many, but other names, get a warning.
 
     Args:
         datasets: Data sets by their places in the config; wrapped ones are checked, too, except unlabeled ones.
@@ -47,6 +49,13 @@ def check_class_order(datasets: Dict[str, Any]) -> None:
         for other, right in named[:index]:
             remedy = f'Name them alike, as in {other} if its order is right: classes={right}'
             _compare(classes, right, f'{place} has the classes of {other} in another order', remedy)
+            if classes and len(classes) == len(right) and set(classes) != set(right):
+                here, there = (sorted(set(one) - set(two))[:3] for one, two in ((classes, right), (right, classes)))
+                message = (
+                    f'{place} and {other} have {len(classes)} classes each, but of other names: {", ".join(here)} here,'
+                    f' {", ".join(there)} there. Labels are numbers: check that each stands for the same class in both'
+                )
+                print_log(message, 'current', logging.WARNING)
 
 
 def check_order_of_counts(hooks: List[Hook], datasets: Dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image
 
 from sar_mm.checks import UsageError
+from sar_mm.engine import class_order
 from sar_mm.engine.class_order import check_class_order, check_order_of_checkpoint, check_order_of_counts
 from sar_mm.engine.hooks import ClassCountsHook
 
@@ -140,6 +141,19 @@ def test_check_class_order__of_two_data_sets(build, tmp_path):
     with pytest.raises(UsageError, match=rf'^{PLACE}.datasets.1 has the classes of {PLACE}.datasets.0'):
         check_class_order({PLACE: joined})
     check_class_order({PLACE: build(), 'val_dataloader.dataset': build(classes=['a', 'b', 'c'])})
+
+
+def test_check_class_order__of_other_names_warns(build, tmp_path, monkeypatch):
+    messages = []
+    monkeypatch.setattr(class_order, 'print_log', lambda message, *args: messages.append(message))
+    (tmp_path / 'list.txt').write_text('plane/0.png 0\n')
+    names = [*FOLDERS[:-1], 'zebra']
+    listed = build(classes=names, ann_file=str(tmp_path / 'list.txt'))
+    check_class_order({PLACE: build(), 'val_dataloader.dataset': listed})
+    assert len(messages) == 1
+    assert f'have {len(FOLDERS)} classes each, but of other names: zebra here, {FOLDERS[-1]} there' in messages[0]
+    check_class_order({PLACE: build(), 'val_dataloader.dataset': build()})
+    assert len(messages) == 1
 
 
 def segmentation(folder, **metainfo):

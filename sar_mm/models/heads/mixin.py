@@ -222,8 +222,8 @@ class SARHeadMixin:
             if not is_wrong.any():
                 raise
             raise IndexError(
-                f'{error}: the label {given[is_wrong][0].item()} is no class of {type(self).__name__}, which has '
-                f'{num_classes}: check num_classes, reduce_zero_label and ignore_index; CheckedLoading in the pipeline '
+                f'{str(error).rstrip(".")}: the label {given[is_wrong][0].item()} is no class of '
+                f'{type(self).__name__}, which has {num_classes}: check num_classes, reduce_zero_label and ignore_index; CheckedLoading in the pipeline '
                 'names the file'
             ) from error
 
