@@ -17,7 +17,7 @@ STEPS = (  # center, text, color
     ((1.8, 5.1), 'dict of losses\nstock ones, loss_anchor,\nloss_pull', STOCK),
 )
 CHAIN = ('anchors, ops', 'losses', 'anchor_head', 'heads', 'semi,\nbaselines')
-BESIDE = ('datasets', 'evaluation', 'engine', 'analysis', 'cli, tools')
+OTHERS = ('datasets', 'evaluation', 'engine', 'analysis', 'cli, tools')
 
 
 def draw_way(axes) -> None:
@@ -43,9 +43,9 @@ def draw_packages(axes) -> None:
         box(axes, (x, 3.0), name, ANCHOR, width=1.8, height=0.8, size=10.5)
         if index:
             arrow(axes, (x - 0.9, 3.0), (x - 1.4, 3.0), GRAY)
-    text = 'beside them, without importing models: configs join them by registered names'
+    text = 'not importing models; configs join them by registered names'
     axes.text(0.3, 1.85, text, fontsize=11, color=INK)
-    for index, name in enumerate(BESIDE):
+    for index, name in enumerate(OTHERS):
         box(axes, (1.2 + 2.3 * index, 1.1), name, GRAY, width=1.8, height=0.8, size=10.5)
 
 
