@@ -1,7 +1,8 @@
 """Sphinx extension: links to the rest of the repository, which GitHub resolves, work on the site, too.
 
-Sphinx turns a link to a file into a download. This adds what it lacks: the READMEs of the configs become pages, a link
-to one of them, or to its folder, leads to its page, and a link to any other folder becomes its text.
+Sphinx turns a link to a file into a download, but not if it is a Markdown file. This adds what it lacks: the READMEs of
+the configs become pages, and a link to one of them, or to its folder, leads to its page. Other Markdown files outside of
+docs/ are downloads, and a link to any other folder becomes its text.
 """
 
 import os
@@ -17,7 +18,7 @@ INCLUDE = '```{{include}} {readme}\n:relative-docs: .\n```\n'  # links that begi
 
 def readme_pages() -> dict:
     """Return the README of every page made of one, by the name of the page, such as 'configs/long_tailed/camvid'."""
-    return {str(file.parent.relative_to(ROOT)): file for file in sorted((ROOT / 'configs').rglob('README.md'))}
+    return {file.parent.relative_to(ROOT).as_posix(): file for file in sorted((ROOT / 'configs').rglob('README.md'))}
 
 
 def write_readme_pages(app: Sphinx) -> None:
@@ -41,14 +42,19 @@ def resolve_links(app: Sphinx, doctree: nodes.document) -> None:
         start = app.srcdir if is_page else Path(app.srcdir, link['refdoc']).parent
         path = Path(os.path.normpath(Path(start, target)))
         folder = path.parent if is_page and path.name == 'README' else path
-        name = os.path.relpath(folder, ROOT)
+        name = Path(os.path.relpath(folder, ROOT)).as_posix()
         if name in pages:
             link['refdomain'], link['reftarget'], link['reftargetid'] = 'doc', name, None
+        elif is_page and Path(f'{path}.md').is_file() and not path.is_relative_to(app.srcdir):
+            file = os.path.relpath(f'{path}.md', Path(app.srcdir, link['refdoc']).parent)
+            download = addnodes.download_reference('', '', reftarget=file, refdoc=link['refdoc'])
+            link.replace_self(download)
+            download += link.children
         elif folder.is_dir():
             link.replace_self(link.children)
 
 
 def setup(app: Sphinx) -> dict:
     app.connect('builder-inited', write_readme_pages)
-    app.connect('doctree-read', resolve_links)
+    app.connect('doctree-read', resolve_links, priority=400)  # before Sphinx collects downloads
     return {'parallel_read_safe': True, 'parallel_write_safe': True}

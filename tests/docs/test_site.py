@@ -55,6 +55,7 @@ def test_site__links_to_the_repository_lead_somewhere(site):
     assert 'configs/segmentation/hrnet.html' in segmentation  # from ../configs/segmentation/hrnet/README.md
     downloads = [link for link in Page(site / 'add_anchors.html').links if '_downloads' in link]
     assert {Path(link).name for link in downloads} >= {'base.py', 'simplex_etf.py'}
+    assert any('_downloads' in link and link.endswith('CHANGELOG.md') for link in Page(site / 'index.html').links)
     readme = Page(site / 'configs' / 'noisy_labels.html').links
     assert 'long_tailed/fashion_mnist.html' in readme
     assert any(link.endswith('resnet8_1xb128-4k_fashion-mnist-sym20.py') for link in readme)
