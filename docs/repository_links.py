@@ -1,7 +1,7 @@
 """Sphinx extension: links to the rest of the repository, which GitHub resolves, work on the site, too.
 
-Sphinx turns a link to a file into a download, but not if it is a Markdown file. This adds what it lacks: the READMEs of
-the configs become pages, and a link to one of them, or to its folder, leads to its page. Other Markdown files outside of
+MyST turns a link to a file into a download, but not if it is a Markdown file or a folder. Here, the READMEs of the
+configs become pages, and a link to one of them, or to its folder, leads to its page. Other Markdown files outside of
 docs/ are downloads, and a link to any other folder becomes its text.
 """
 

@@ -88,7 +88,7 @@ def seen(site, tmp_path_factory):
     command = [browser, '--headless=new', '--no-sandbox', '--disable-gpu', f'--user-data-dir={profile}']
     command += ['--virtual-time-budget=600000', '--dump-dom', f'http://127.0.0.1:{server.server_port}/measure.html']
     try:
-        output = subprocess.run(command, capture_output=True, text=True, timeout=300).stdout
+        output = subprocess.run(command, capture_output=True, text=True, timeout=600).stdout
     finally:
         server.shutdown()
         (site / 'measure.html').unlink()
