@@ -223,8 +223,8 @@ class SARHeadMixin:
                 raise
             raise IndexError(
                 f'{str(error).rstrip(".")}: the label {given[is_wrong][0].item()} is no class of '
-                f'{type(self).__name__}, which has {num_classes}: check num_classes, reduce_zero_label and ignore_index; CheckedLoading in the pipeline '
-                'names the file'
+                f'{type(self).__name__}, which has {num_classes}: check num_classes, reduce_zero_label and '
+                'ignore_index; CheckedLoading in the pipeline names the file'
             ) from error
 
 
