@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import sys
 import warnings
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
@@ -176,6 +177,7 @@ def predict(model: nn.Module, batch: dict) -> List[Tensor]:
 
 def to_stock():
     path = ROOT / 'tools' / 'model_converters' / 'to_stock.py'
+    sys.path.append(str(path.parent))  # as of a script, for what the converters share
     spec = importlib.util.spec_from_file_location('to_stock', path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
