@@ -20,18 +20,19 @@ def check_model_types(cfg: Config) -> None:
     A runner would say so, too, but logs the whole config before it builds the model. The parts of a model of another
     package are not checked: it may build them in its own way.
     """
-    is_known = True
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        for place, options, _ in parts_of(cfg):
-            name = options.get('type')
-            if not is_known or not isinstance(name, str) or not _BUILT.fullmatch(place):
-                continue
-            with MODELS.switch_scope_and_registry(None) as registry:
-                found = registry.get(name)
+    scope = cfg.get('default_scope')
+    for place, options, _ in parts_of(cfg):
+        kind = options.get('type')
+        if kind is None or not _BUILT.fullmatch(place):
+            continue
+        if isinstance(kind, str):
+            with DefaultScope.overwrite_default_scope(scope), MODELS.switch_scope_and_registry(None) as registry:
+                found = registry.get(kind)
             if found is None:
-                raise UsageError(unknown_type(f'{place}.type', name, cfg.get('default_scope')))
-            if place == 'model':
-                is_known = found.__module__.split('.')[0] in _PACKAGES
+                raise UsageError(unknown_type(f'{place}.type', kind, scope))
+            kind = found
+        if place == 'model' and kind.__module__.split('.')[0] not in _PACKAGES:
+            return
 
 
 def watch_anchors(cfg: Config) -> None:
@@ -43,6 +44,6 @@ def watch_anchors(cfg: Config) -> None:
 
 
 def has_anchors(cfg: Config) -> bool:
-    """Tell whether the model of a config has a head with anchors: a SemanticAnchorHead, or one named SAR..."""
+    """Tell whether the model of a config has a head with anchors: a SemanticAnchorHead, or one named SAR...Head."""
     kinds = [kind for place, _, kind in parts_of(cfg) if place.split('.')[0] == 'model' and isinstance(kind, type)]
-    return any(issubclass(kind, SemanticAnchorHead) or kind.__name__.startswith('SAR') for kind in kinds)
+    return any(issubclass(kind, SemanticAnchorHead) or re.match('SAR.*Head$', kind.__name__) for kind in kinds)

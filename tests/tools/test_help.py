@@ -18,7 +18,7 @@ def test_help__is_checked_of_all_tools():
 @pytest.mark.parametrize('path', SCRIPTS, ids=lambda path: path.name)
 def test_help__says_what_the_tool_does_and_imports_nothing_heavy(path):
     command = [sys.executable, '-X', 'importtime', str(path), '--help']
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr[-2000:]
     imported = {line.rpartition('|')[2].strip().split('.')[0] for line in result.stderr.splitlines()}
     assert 'argparse' in imported and not imported & set(HEAVY)
