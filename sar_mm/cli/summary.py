@@ -83,7 +83,7 @@ class Summary:
         if not is_whole and checkpoint is not None:
             rows.append(('resume', self.command('train', [args.config], [*flags, *where, *given, '--resume'])))
         elif not is_whole:
-            rows.append(('resume', 'no checkpoint was saved yet: only a new start is possible'))
+            rows.append(('resume', 'no checkpoint was saved yet: it starts from scratch'))
         stock = self.stock(flags) if is_whole and checkpoint is not None else None
         if stock is not None:
             config, command = stock

@@ -1,12 +1,14 @@
 import warnings
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 from mmengine.dist import get_world_size
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from ..checks import check_config, check_flag, check_probability, check_seed
+from ..checks import check_choice, check_config, check_flag, check_probability, check_seed
 from ..ops import anchor_scores, pairwise_cosine
+from ..ops.separation import row_blocks
 from ..registry import ANCHORS, MODELS
 from .feature_head import Classify, FeatureHead, Losses
 from .projector import AnchorProjector
@@ -32,6 +34,7 @@ class SemanticAnchorHead(FeatureHead):
             many classes one stubborn anchor would switch off all.
         ignore_index: Label that is not pulled. None: none but those outside [0, K).
         seed: Seed of the projector's weights. Not the anchors' default: the same random stream should not make both.
+        projector: Options of the projector: ``dict(channels=256)`` makes its hidden layers narrower than the features.
 
     The buffers are float32 whatever the dtype of the model is: ``anchors`` P, (K, D), ``semantic_anchors`` S, (K, C),
     and ``initialized``, (K,), 1 for the classes whose S has started. Two are for :class:`.AnchorMonitorHook` alone, and
@@ -62,6 +65,7 @@ class SemanticAnchorHead(FeatureHead):
         gate_per_class: bool = False,
         ignore_index: Optional[int] = 255,
         seed: int = 1,
+        projector: dict = dict(),
     ) -> None:
         super().__init__(num_classes, channels, ignore_index)
         check_probability('momentum', momentum, ends=True)
@@ -70,6 +74,9 @@ class SemanticAnchorHead(FeatureHead):
         check_seed(seed)
         check_config('anchors', anchors, "dict(type='GaussianAnchors')")
         check_config('loss', loss, 'dict(pull_weight=0.1)')
+        check_config('projector', projector, 'dict(channels=256)')
+        for name in projector:
+            check_choice(f'projector.{name}', name, ['channels'])
         self.momentum = momentum
         self.gate_threshold = gate_threshold
         self.gate_per_class = gate_per_class
@@ -84,7 +91,7 @@ class SemanticAnchorHead(FeatureHead):
             # To test, export or resume a model needs no file: its checkpoint has the anchors, and says what D is.
             predefined, self.missing_file = torch.zeros(num_classes, channels, dtype=torch.float32), str(error)
         self.register_buffer('anchors', predefined)
-        self.projector = AnchorProjector(predefined.shape[1], channels, seed)
+        self.projector = AnchorProjector(predefined.shape[1], channels, seed, **projector)
         float32 = dict(dtype=torch.float32, device='cpu')
         self.register_buffer('semantic_anchors', torch.zeros(num_classes, channels, **float32))
         self.register_buffer('initialized', torch.zeros(num_classes, **float32))
@@ -110,15 +117,14 @@ class SemanticAnchorHead(FeatureHead):
 
     def step(self, feature: Tensor, target: Tensor, classify: Classify, weight: Optional[Tensor]) -> Losses:
         embedded = self.projector(self.anchors)
-        logits = classify(embedded).float()
-        right, probability = anchor_scores(logits.detach())
+        costs, right, probability = self._classify(embedded, classify)
         is_open = right & (probability > self.gate_threshold)
         if not self.gate_per_class:
             is_open = is_open.all()
         semantic_anchors = self._average(embedded.detach(), is_open, self.keeps_state)
         gate = is_open.float()
         losses = self.loss_module(
-            logits=logits,
+            anchor_costs=costs,
             embedded=embedded,
             feature=feature,
             target=target,
@@ -140,6 +146,25 @@ class SemanticAnchorHead(FeatureHead):
         )
         return losses
 
+    def _classify(self, embedded: Tensor, classify: Classify) -> Tuple[Tensor, Tensor, Tensor]:
+        """Return the cross-entropy of each anchor, whether it is classified right, and the probability of its class.
+
+        With more than 4,096 classes, logits are made block by block, and again in the backward pass: those of all
+        anchors would take more memory than the model.
+        """
+
+        def scores(embedded: Tensor, rows: slice) -> Tuple[Tensor, Tensor, Tensor]:
+            logits = classify(embedded[rows]).float()
+            costs = self.loss_module.anchor_costs(logits, rows.start)
+            return (costs, *anchor_scores(logits.detach(), rows.start))
+
+        blocks = list(row_blocks(len(embedded)))
+        if len(blocks) == 1:
+            return scores(embedded, blocks[0])
+        parts = [checkpoint(scores, embedded, rows, use_reentrant=False) for rows in blocks]
+        costs, right, probability = (torch.cat(each) for each in zip(*parts))
+        return costs, right, probability
+
     @torch.no_grad()
     def _average(self, embedded: Tensor, is_open: Tensor, keep: bool) -> Tensor:
         """Return the semantic anchors after this step, and ``keep`` them or not."""
@@ -160,7 +185,7 @@ class SemanticAnchorHead(FeatureHead):
         Not when it is loaded: to test or export a model, anchors do not matter.
         """
         if mode and self.other_anchors is not None:
-            warnings.warn(f'{self.other_anchors}: those of the config are used, and S starts anew', stacklevel=2)
+            warnings.warn(f'{self.other_anchors}: those of the config are used, and S restarts', stacklevel=2)
             self.other_anchors = None
         return super().train(mode)
 

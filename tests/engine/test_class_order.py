@@ -176,7 +176,7 @@ def test_check_order_of_counts(build, tmp_path):
     path = tmp_path / 'counts.json'
     hooks = [ClassCountsHook(file=str(path), kind='images'), ClassCountsHook()]
     path.write_text(json.dumps(dict(classes=OTHER, images=[1, 2, 3])), encoding='utf-8-sig')
-    message = r"counts.json'\) has the classes of .* label 0 is plane there, car here.*: write the counts anew"
+    message = r"counts.json'\) has the classes of .* label 0 is plane there, car here.*: write the counts again"
     with pytest.raises(UsageError, match=message):
         check_order_of_counts(hooks, {PLACE: build()})
     for classes in (FOLDERS, ['a', 'b', 'c']):

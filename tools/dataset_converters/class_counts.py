@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='path of the config')
     parser.add_argument('--out', help='file to write; default class_counts.json in the data_root of the data set')
     parser.add_argument('--cfg-options', nargs='+', help='override settings of the config')
-    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)  # what load_config wants to know of a run
+    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)  # what load_config reads of a run
     return parser.parse_args()
 
 
@@ -144,7 +144,7 @@ def warn_of_absent(classes: Sequence, counts: Sequence[int], what: str, values: 
     if 255 in values and len(values) <= len(classes):
         print(
             f'warning: the label maps have the values {", ".join(map(str, values))}, and 255 is the ignored label, no '
-            f'class: where it stands for one, write the label maps anew with the values 0 to {len(classes) - 1}'
+            f'class: where it stands for one, write the label maps again with the values 0 to {len(classes) - 1}'
         )
 
 

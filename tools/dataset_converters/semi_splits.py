@@ -62,7 +62,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--unlabeled-list', metavar='FILE', help='list of the unlabeled images; default all others')
     parser.add_argument('--seed', type=int, default=0, help='of the drawing; default 0')
     parser.add_argument('--cfg-options', nargs='+', help='override settings of the config')
-    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)  # what load_config wants to know of a run
+    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)  # what load_config reads of a run
     args = parser.parse_args()
     if args.unlabeled_list and not args.labeled_list:
         parser.error('--unlabeled-list goes with --labeled-list')

@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch', type=int, default=0, metavar='N', help='a fixed batch size; default any')
     parser.add_argument('--opset', type=int, default=18, help="version of ONNX's operators; default %(default)s")
     parser.add_argument('--cfg-options', nargs='+', help='override settings of the config')
-    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)  # what load_config wants to know of a run
+    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)  # what load_config reads of a run
     args = parser.parse_args()
     if min(args.shape) < 1 or args.batch < 0:
         parser.error(f'--shape and --batch are to be positive, but are {args.shape} and {args.batch}')
