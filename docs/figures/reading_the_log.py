@@ -24,7 +24,8 @@ LONG = HERE.parent / 'results' / 'long_tailed.jsonl'
 CONFIG, SEED = 'sar_resnet8-ce_1xb128-4k_fashion-mnist-lt-if100', 1
 KEYS = ('step', 'task', 'loss_anchor', 'loss_pull', 'anchor_acc', 'anchor_conf', 'anchor_gate')
 KEYS += ('anchor_cos', 'anchor_cos_mean')
-COLORS = ('#4c78a8', '#e4772e', '#54a24b')
+COLORS = dict(task='#4c78a8', loss='#4c78a8', anchor_acc='#4c78a8', anchor_cos='#4c78a8', loss_anchor='#e4772e')
+COLORS.update(anchor_conf='#e4772e', anchor_cos_mean='#e4772e', anchor_gate='#54a24b', loss_pull='#54a24b')
 
 
 def keep_lines(file: Path) -> None:
@@ -34,15 +35,15 @@ def keep_lines(file: Path) -> None:
     LINES.write_text(''.join(json.dumps(line) + '\n' for line in kept))
 
 
-def draw(ax, curves: dict, names: tuple, title: str) -> None:
-    for name, color in zip(names, COLORS):
+def draw(ax, curves: dict, names: tuple, title: str, legend: float = 0.5) -> None:
+    for name in names:
         style = dict(drawstyle='steps-pre', linestyle='--') if name == 'anchor_gate' else {}
-        ax.plot(curves['step'], curves[name], color=color, lw=1.6, label=name, **style)
+        ax.plot(curves['step'], curves[name], color=COLORS[name], lw=1.6, label=name, **style)
     ax.set_title(title, fontsize=10, loc='left')
     ax.set_xlabel('iteration', fontsize=9)
     ax.tick_params(labelsize=8)
     ax.grid(alpha=0.3)
-    ax.legend(fontsize=8, frameon=False)
+    ax.legend(fontsize=8, frameon=False, loc='center right', bbox_to_anchor=(1, legend))
     ax.set_ylim(bottom=0)
     ax.spines[['top', 'right']].set_visible(False)
 
@@ -57,10 +58,11 @@ def main() -> None:
     figure, axes = plt.subplots(2, 3, figsize=(11, 5.8), constrained_layout=True)
     gate = ('anchor_acc', 'anchor_conf', 'anchor_gate')
     draw(axes[0, 0], short, ('task', 'loss_anchor'), 'a  digits, 300 iterations: losses')
-    draw(axes[0, 1], short, gate, 'b  the gate opens')
-    draw(axes[0, 2], short, ('anchor_cos', 'anchor_cos_mean', 'loss_pull'), 'c  cosines, and the pull')
+    draw(axes[0, 1], short, gate, 'b  the gate opens: the first 60 iterations', legend=0.3)
+    axes[0, 1].set_xlim(0, 60)
+    draw(axes[0, 2], short, ('anchor_cos', 'anchor_cos_mean', 'loss_pull'), 'c  cosines, and the pull', legend=0.58)
     draw(axes[1, 0], long, ('loss', 'loss_anchor'), 'd  Fashion-MNIST-LT, 4,000 iterations')
-    draw(axes[1, 1], long, gate[1:], 'e  confidence falls, and is restored')
+    draw(axes[1, 1], long, gate[1:], 'e  confidence falls, and is restored', legend=0.3)
     draw(axes[1, 2], long, ('loss_pull',), 'f  the pull falls, not to 0')
     axes[1, 1].axhline(0.9, color='#888888', lw=0.8, ls=':')
     axes[1, 1].annotate('confidence_threshold', (0, 0.9), xytext=(3, -10), textcoords='offset points', fontsize=7)
