@@ -87,14 +87,15 @@ def train(tmp_path, monkeypatch):
             **(val if validate else {}),
         )
         runner.cfg.merge_from_dict(cfg or {})
+        (log,) = Path(runner.log_dir).glob('*.log')
+        before = len(log.read_text())  # of a training in the same second
         summary = Summary(runner, args)
         try:
             runner.train()
         except BaseException as error:
             assert stop and error is stop[1]
         summary.show()
-        (log,) = Path(runner.log_dir).glob('*.log')
-        text = log.read_text()
+        text = log.read_text()[before:]
         assert text.count('The training ') <= 1
         found = re.search(r'The training (has ended|was stopped): (\d+ of \d+ \w+), 0:00:\d\d\n((?:  .*\n)*)', text)
         rows = dict(line[2:].split(maxsplit=1) for line in found[3].splitlines()) if found else {}

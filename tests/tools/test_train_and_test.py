@@ -182,7 +182,7 @@ def test_train__other_errors_get_a_traceback_and_help(train, options, message):
 
 def test_train__an_unknown_head_gets_a_message_and_not_the_config(train):
     output = train(config(CLASSIFICATION), '--cfg-options', 'model.head.type=SARLinearHead', code=2)
-    (message,) = output.split('\n\n')[-1].splitlines()
+    message = output.splitlines()[-1]
     expected = "error: model.head.type='SARLinearHead' is not registered; did you mean SARLinearClsHead"
     assert message.startswith(expected) and 'Config:' not in output and 'optim_wrapper' not in output
 
