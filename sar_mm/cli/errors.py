@@ -29,12 +29,15 @@ def report_errors(cfg: Optional[Config] = None) -> Iterator[None]:
     """Print an error to stderr and the log file, and exit: with code 2 after a UsageError or CheckpointError, else 1.
 
     These two are one sentence, with the place in the config; others have a traceback, and a line of help below it.
+    Ctrl-C ends with code 130, as in a shell, and no traceback.
     """
     rank = os.environ.get('RANK', '0')
     name = '' if rank == '0' else f' of rank {rank}'  # any process may be the only one with an error
     try:
         yield
         return
+    except KeyboardInterrupt:
+        text, code = f'interrupted{name}', 130
     except (CheckpointError, UsageError) as error:
         text, code = f'error{name}: {error}{_place_of(error, cfg)}', 2
     except Exception as error:
@@ -66,9 +69,14 @@ def _unknown_type(text: str, parts: List[tuple], registered: List[str]) -> str:
     for place, kind in given:
         name = kind.rpartition('.')[2] if isinstance(kind, str) else ''
         if name and kind in text and name not in registered:
-            hint = did_you_mean(name, registered, most=3) or '; put its module into custom_imports and on PYTHONPATH'
-            return f'{place.lstrip(".")}={kind!r} is not registered{hint}'
+            return unknown_type(place.lstrip('.'), kind)
     return ''
+
+
+def unknown_type(place: str, kind: str, scope: Optional[str] = None) -> str:
+    """Return a sentence on a type that is not registered, with the nearest names that are."""
+    hint = did_you_mean(kind.rpartition('.')[2], list(_registered(scope)), most=3)
+    return f'{place}={kind!r} is not registered{hint or "; put its module into custom_imports and on PYTHONPATH"}'
 
 
 def _unknown_option(text: str, parts: List[tuple]) -> str:

@@ -44,6 +44,7 @@ def train(place, monkeypatch, capfd):
     """Run tools/train.py, in this process; return its exit code and what it printed."""
     monkeypatch.chdir(place)
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
 
     def run(work_dir, until, *arguments, options=()):
         monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())  # a Runner changes the scope of all tests

@@ -24,8 +24,35 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for letter in 'ab':
+        parser.add_argument(f'config_{letter}', help=f'path of the config of model {letter.upper()}')
+        parser.add_argument(f'checkpoint_{letter}', help='path of its checkpoint')
+    parser.add_argument('--names', default='stock,SAR', help='what to call the models, default stock,SAR')
+    parser.add_argument('--layer', help='dotted name of the classifier layer, where it is not found')
+    parser.add_argument('--samples-per-class', type=int, default=100, help='features in the t-SNE, default 100')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the sample and of the t-SNE, default 0')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/compare_features'), help='folder for the results')
+    parser.add_argument('--class-counts', help='JSON file of tools/dataset_converters/class_counts.py')
+    parser.add_argument('--cfg-options', nargs='+', help='override settings of both configs')
+    args = parser.parse_args()
+    args.names = [name.strip() for name in args.names.split(',')]
+    if len(set(args.names) - {''}) != 2:
+        parser.error(f'--names takes two different names with a comma between them, not {",".join(args.names)}')
+    for option in ('samples_per_class', 'seed'):
+        least = 1 if option == 'samples_per_class' else 0
+        if getattr(args, option) < least:
+            parser.error(f'--{option.replace("_", "-")} is to be at least {least}, not {getattr(args, option)}')
+    return args
+
+
+if __name__ == '__main__':  # before the imports below, which take seconds
+    ARGS = parse_args()
+
 import numpy as np
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 from prettytable import PrettyTable
 from torch import Tensor
@@ -73,29 +100,6 @@ class Examined(NamedTuple):
     anchors: Optional[np.ndarray]
     features: np.ndarray
     labels: np.ndarray
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for letter in 'ab':
-        parser.add_argument(f'config_{letter}', help=f'path of the config of model {letter.upper()}')
-        parser.add_argument(f'checkpoint_{letter}', help='path of its checkpoint')
-    parser.add_argument('--names', default='stock,SAR', help='what to call the models, default stock,SAR')
-    parser.add_argument('--layer', help='dotted name of the classifier layer, where it is not found')
-    parser.add_argument('--samples-per-class', type=int, default=100, help='features in the t-SNE, default 100')
-    parser.add_argument('--seed', type=int, default=0, help='seed of the sample and of the t-SNE, default 0')
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/compare_features'), help='folder for the results')
-    parser.add_argument('--class-counts', help='JSON file of tools/dataset_converters/class_counts.py')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of both configs')
-    args = parser.parse_args()
-    args.names = [name.strip() for name in args.names.split(',')]
-    if len(set(args.names) - {''}) != 2:
-        parser.error(f'--names takes two different names with a comma between them, not {",".join(args.names)}')
-    for option in ('samples_per_class', 'seed'):
-        least = 1 if option == 'samples_per_class' else 0
-        if getattr(args, option) < least:
-            parser.error(f'--{option.replace("_", "-")} is to be at least {least}, not {getattr(args, option)}')
-    return args
 
 
 def is_segmentation(cfg: Config) -> bool:
@@ -235,8 +239,7 @@ def show(models: Dict[str, Examined]) -> None:
     print(table)
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     given = ((args.config_a, args.checkpoint_a), (args.config_b, args.checkpoint_b))
     with report_errors():
         for _, checkpoint in given:
@@ -261,4 +264,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)
