@@ -1,12 +1,11 @@
 import math
-from typing import Optional
+from typing import Iterator, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..checks import check_integer
-from ..ops import pairwise_cosine
 from ..registry import ANCHORS
 from .base import PredefinedAnchors, random_orthonormal
 from .simplex_etf import simplex_etf
@@ -57,7 +56,7 @@ class SeparatedAnchors(PredefinedAnchors):
             return spread(points, max(steps, min(self.steps, 1)))
         if steps < min(self.steps, 50):  # so few do not come near to the bases
             return bases
-        return min(bases, spread(points, steps), key=lambda points: pairwise_cosine(points)[0].item())
+        return min(bases, spread(points, steps), key=largest_cosine)
 
 
 def orthogonal_simplices(num_classes: int, dim: int, generator: torch.Generator) -> Tensor:
@@ -72,6 +71,21 @@ def orthogonal_simplices(num_classes: int, dim: int, generator: torch.Generator)
         found.append(simplex_etf(size, size - 1, generator) @ rotation[used : used + size - 1])
         used += size - 1
     return torch.cat(found)
+
+
+def largest_cosine(unit: Tensor) -> float:
+    """Return the largest cosine of two different ones of unit vectors (K, D)."""
+    return max(cosine.max().item() for _, cosine in cosines(unit))
+
+
+def cosines(unit: Tensor) -> Iterator[Tuple[slice, Tensor]]:
+    """Yield rows of unit vectors (K, D), and their cosines with all, minus infinity for a vector with itself."""
+    step = max(BLOCK // len(unit), 1)
+    for start in range(0, len(unit), step):
+        rows = slice(start, start + step)
+        cosine = unit[rows] @ unit.t()
+        cosine.diagonal(start).fill_(-math.inf)
+        yield rows, cosine
 
 
 def spread(points: Tensor, steps: int) -> Tensor:
@@ -97,15 +111,12 @@ def gradient(points: Tensor, sharpness: float) -> Tensor:
     norm = points.norm(dim=1, keepdim=True)
     unit = points / norm
     found, total, highest = torch.zeros_like(unit), 0.0, -math.inf
-    rows = max(BLOCK // len(unit), 1)
-    for start in range(0, len(unit), rows):
-        cosine = unit[start : start + rows] @ unit.t()
-        cosine.diagonal(start).fill_(-math.inf)
+    for rows, cosine in cosines(unit):
         largest = max(cosine.max().item(), highest)
         scale = math.exp(sharpness * (highest - largest))  # of the sums so far: no exponential may overflow
         weight = cosine.sub_(largest).mul_(sharpness).exp_()
         found *= scale
-        found[start : start + rows] = weight @ unit
+        found[rows] = weight @ unit
         total, highest = total * scale + weight.sum().item(), largest
     found *= 2 / total
     return (found - (found * unit).sum(dim=1, keepdim=True) * unit) / norm

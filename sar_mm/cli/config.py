@@ -65,8 +65,10 @@ def read_options(given: Union[None, dict, Sequence[str]]) -> dict:
     Raises:
         UsageError: One is not of the form ``KEY=VALUE``.
     """
-    if not given or isinstance(given, dict):
-        return given or {}
+    if not given:
+        return {}
+    if isinstance(given, dict):
+        return given
     for option in given:
         if '=' not in option:
             raise UsageError(f'--cfg-options {option}: expected KEY=VALUE, without spaces around =')

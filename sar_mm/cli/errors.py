@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterable, Iterator, List, Optional
 
 import mmengine.registry
 from mmengine.config import Config
@@ -19,7 +19,7 @@ from ..engine.safe_checkpoints import CheckpointError
 from ..registry import ANCHORS
 
 # What a part of a config without a `type` is built as, by the name of the part.
-_DEFAULTS = dict(train_dataloader=DataLoader, val_dataloader=DataLoader, test_dataloader=DataLoader)
+_DEFAULTS: Dict[str, Any] = dict(train_dataloader=DataLoader, val_dataloader=DataLoader, test_dataloader=DataLoader)
 _DEFAULTS.update(anchor_head='SemanticAnchorHead', anchors='GaussianAnchors', loss='SARLoss', teacher='MeanTeacher')
 _DEFAULTS.update(distribution_alignment='DistributionAlignment')
 
@@ -52,7 +52,7 @@ def report_errors(cfg: Optional[Config] = None) -> Iterator[None]:
 
 def help_for(error: BaseException, cfg: Optional[Config] = None) -> str:
     """Return a line on a name that an error mentions: its place in the config and the nearest valid one; or nothing."""
-    cause: Optional[BaseException] = error
+    cause: Any = error
     while isinstance(error, ImportError) and cause is not None:  # mmengine raises another one from the first
         if getattr(cause, 'name', None):
             hint = did_you_mean(cause.name, list(sys.modules), cutoff=0.8)
@@ -103,7 +103,7 @@ def parts_of(cfg: Optional[Config]) -> List[tuple]:
 
 
 def _walk(node: Any, place: str, registered: Dict[str, Any]) -> Iterator[tuple]:
-    children = enumerate(node) if isinstance(node, (list, tuple)) else ()
+    children: Iterable[tuple] = enumerate(node) if isinstance(node, (list, tuple)) else ()
     if isinstance(node, dict):
         kind = node.get('type', _DEFAULTS.get(place.rpartition('.')[2]))
         kind = registered.get(kind.rpartition('.')[2]) if isinstance(kind, str) else kind

@@ -7,6 +7,7 @@ import sys
 import time
 import uuid
 from datetime import timedelta
+from typing import Any
 
 import torch.distributed
 from mmengine.config import Config
@@ -35,6 +36,7 @@ def prepare_launcher(cfg: Config) -> None:
     if 'RANK' not in os.environ:
         raise UsageError('--launcher pytorch is for processes started by torchrun: use tools/dist_train.sh CONFIG GPUS')
     device, restarts = get_device(), os.environ.get('TORCHELASTIC_MAX_RESTARTS', '0')
+    options: dict
     if device == 'cpu':
         options = dict(backend='gloo')
     elif device == 'cuda' and restarts != '0':
@@ -72,7 +74,7 @@ def model_wrapper(cfg: Config) -> dict:
     return wrapper
 
 
-def _meet(store: torch.distributed.Store, rank: int, world_size: int) -> str:
+def _meet(store: Any, rank: int, world_size: int) -> str:
     """Return a name that all processes of this start share, and that no earlier start had.
 
     torchrun's count of restarts cannot be the name: each node counts only the failures of its own processes.

@@ -5,7 +5,6 @@ from typing import Any, Iterator, List
 
 import torch.nn.functional as F
 from mmengine.runner import Runner
-from torch import nn
 
 from .checks import unwrapped
 
@@ -13,7 +12,7 @@ MOST_NAMES = 10  # of the classes that keep a gate shut
 CLOSE = 0.9  # cosine of two predefined anchors around their mean, from which on they are hard to tell apart
 
 
-def shut_classes(head: nn.Module) -> List[int]:
+def shut_classes(head: Any) -> List[int]:
     """Return the classes whose anchors did not open the gate in the last step, the least confident first."""
     is_open = (head.right > 0) & (head.confidence > head.gate_threshold)
     order = sorted(range(len(is_open)), key=list(zip(head.right.tolist(), head.confidence.tolist())).__getitem__)
@@ -21,7 +20,7 @@ def shut_classes(head: nn.Module) -> List[int]:
     return [k for k in order if not is_open[k]]
 
 
-def explain_gate(runner: Runner, name: str, head: nn.Module, classes: List[str]) -> str:
+def explain_gate(runner: Runner, name: str, head: Any, classes: List[str]) -> str:
     """Return which classes keep the gate of a head shut, and a line for each thing to do.
 
     Args:
@@ -43,11 +42,11 @@ def explain_gate(runner: Runner, name: str, head: nn.Module, classes: List[str])
     return '\n'.join([text, *(f'  - {line}' for line in _advice(runner, head, shut, classes))])
 
 
-def _score(head: nn.Module, k: int) -> str:
+def _score(head: Any, k: int) -> str:
     return f'{head.confidence[k].item():.2f}' + ('' if head.right[k] else ', another class has more')
 
 
-def _advice(runner: Runner, head: nn.Module, shut: List[int], classes: List[str]) -> Iterator[str]:
+def _advice(runner: Runner, head: Any, shut: List[int], classes: List[str]) -> Iterator[str]:
     """Yield what to do, what certainly keeps the gate shut first."""
     loss = head.loss_module
     causes = [*_idle_layers(runner, head)]
@@ -75,7 +74,7 @@ def _advice(runner: Runner, head: nn.Module, shut: List[int], classes: List[str]
         )
 
 
-def _idle_layers(runner: Runner, head: nn.Module) -> Iterator[str]:
+def _idle_layers(runner: Runner, head: Any) -> Iterator[str]:
     """Yield a line for the classifier and the projector if their weights are frozen, or have a learning rate of 0."""
     parents = [each for each in unwrapped(runner.model).modules() if hasattr(each, 'classifier_layers')]
     parents = [each for each in parents if any(part is head for part in each.anchor_head.modules())]
@@ -95,7 +94,7 @@ def _groups(wrapper: Any) -> List[dict]:
     return [each for part in groups.values() for each in part] if isinstance(groups, dict) else list(groups)
 
 
-def _close_anchors(head: nn.Module, shut: List[int], classes: List[str]) -> Iterator[str]:
+def _close_anchors(head: Any, shut: List[int], classes: List[str]) -> Iterator[str]:
     """Yield a line if predefined anchors of these classes are nearly those of other classes."""
     shut = shut[:MOST_NAMES]
     # Around their mean, which the projector's first normalization takes away.

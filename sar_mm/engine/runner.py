@@ -49,6 +49,8 @@ class ResumableRunner(Runner):
         runner_type = 'ResumableRunner'  # for the toolboxes' own tools/train.py
     """
 
+    _resume: Any  # mmengine's, True or 'auto' to resume
+    _load_from: Any  # mmengine's, the path
     _has_chosen = False  # whether it is known which checkpoint to resume
     checkpoint: Optional[dict] = None  # the chosen one, until it is loaded
     _has_saved = False

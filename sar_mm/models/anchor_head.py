@@ -54,6 +54,12 @@ class SemanticAnchorHead(FeatureHead):
                 loss=dict(pull_weight=0.5)))
     """
 
+    anchors: Tensor
+    semantic_anchors: Tensor
+    initialized: Tensor
+    confidence: Tensor
+    right: Tensor
+
     def __init__(
         self,
         num_classes: int,
@@ -92,7 +98,7 @@ class SemanticAnchorHead(FeatureHead):
             predefined, self.missing_file = torch.zeros(num_classes, channels, dtype=torch.float32), str(error)
         self.register_buffer('anchors', predefined)
         self.projector = AnchorProjector(predefined.shape[1], channels, seed, **projector)
-        float32 = dict(dtype=torch.float32, device='cpu')
+        float32: dict = dict(dtype=torch.float32, device='cpu')
         self.register_buffer('semantic_anchors', torch.zeros(num_classes, channels, **float32))
         self.register_buffer('initialized', torch.zeros(num_classes, **float32))
         for name in ('confidence', 'right'):
@@ -225,7 +231,7 @@ class SemanticAnchorHead(FeatureHead):
     def _take_dim(self, anchors: Tensor) -> None:
         """Take D from the anchors of a checkpoint, in place of those of a file that is not there."""
         if anchors.shape != self.anchors.shape:
-            first = self.projector[0].weight
+            first: Any = self.projector[0].weight
             first.data = first.data.new_zeros(len(first), anchors.shape[1])
             self.anchors = self.anchors.new_zeros(anchors.shape)
             if get_world_size() > 1:  # DDP knows the parameters by the sizes that they were built with

@@ -49,7 +49,7 @@ def separation_loss(anchors: Tensor, margin: float = 0.0) -> Tensor:
         if len(blocks) == 1:
             total = penalty(unit, blocks[0])
         else:
-            total = sum(checkpoint(penalty, unit, rows, use_reentrant=False) for rows in blocks)
+            total = torch.stack([checkpoint(penalty, unit, rows, use_reentrant=False) for rows in blocks]).sum()
         return total / (len(unit) * (len(unit) - 1))
 
 

@@ -128,7 +128,7 @@ class AnchorMonitorHook(Hook):
                 runner.logger.warning(f'After {runner.iter + 1} of {runner.max_iters} iterations, {text}')
 
 
-def anchor_heads(model: Any) -> Dict[str, nn.Module]:
+def anchor_heads(model: Any) -> Dict[str, Any]:
     """Return the semantic anchor heads that are trained, by the name of what they are in: a teacher's are not."""
     modules = model.named_modules() if isinstance(model, nn.Module) else ()
     found = {name: each for name, each in modules if hasattr(each, 'gate_threshold') and hasattr(each, 'confidence')}
@@ -136,7 +136,7 @@ def anchor_heads(model: Any) -> Dict[str, nn.Module]:
     return {name.replace('student.', '').replace('.anchor_head', ''): head for name, head in trained.items()}
 
 
-def class_names(head: nn.Module, classes: Optional[Sequence[str]]) -> List[str]:
+def class_names(head: Any, classes: Optional[Sequence[str]]) -> List[str]:
     """Return the names of the classes of a head: those of the data where they are as many and differ, else numbers."""
     if isinstance(classes, (list, tuple)) and len(set(classes)) == head.num_classes == len(classes):
         return list(map(str, classes))
