@@ -54,7 +54,7 @@ $(PYTHONS:%=test-%): test-%:
 	$(MAKE) test PYTHON=$* VENV=.venv-$*
 
 lint: install
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell && $(BIN)/mypy
 
 docs: install  ## the pictures and tables in docs/ that scripts make
 	$(BIN)/python docs/figures/sar_idea.py
