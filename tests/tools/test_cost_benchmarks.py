@@ -136,6 +136,7 @@ def test_train_step__two_processes_count_collectives(tmp_path):
     assert set(stock) == {'c10d::allreduce_'} and stock['c10d::allreduce_'] >= 1
     # Every gradient of the stock model is averaged, once.
     assert rows[0]['communicated_numbers']['stock'] == pytest.approx(3.75e6, rel=0.01)
+    assert rows[0]['communicated_numbers']['sar'] == rows[0]['communicated_numbers']['stock']
 
 
 @pytest.mark.parametrize(

@@ -122,11 +122,12 @@ from measure import (
 )
 from mmengine.config import Config
 from mmengine.logging import MMLogger
-from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
+from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
 from sar_mm import allow_bases
+from sar_mm.engine.data_parallel import SARDistributedDataParallel, projector_parameters
 
 # ----- The two models
 
@@ -199,7 +200,7 @@ class Training:
             device_ids = [device.index] if device.type == 'cuda' else None
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore')  # mmengine's name for an option is one that torch deprecates
-                self.wrapped = MMDistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
+                self.wrapped = SARDistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
         self.batch = model.data_preprocessor(make_batch(cfg, batch_size, size), training=True)
 
     def __call__(self) -> None:
@@ -216,8 +217,9 @@ class Training:
         tensors = [*parameters, *self.model.buffers(), *(p.grad for p in parameters if p.grad is not None)]
         for state in self.optim_wrapper.optimizer.state.values():
             tensors += [value for value in state.values() if isinstance(value, torch.Tensor)]
-        if self.wrapped is not self.model:  # its buckets are as large as the gradients
-            tensors += [p for p in parameters if p.requires_grad]
+        if self.wrapped is not self.model:  # its buckets are as large as the gradients that it sends
+            own = {id(each) for each in projector_parameters(self.model).values()}
+            tensors += [p for p in parameters if p.requires_grad and id(p) not in own]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
