@@ -113,6 +113,9 @@ CHECKED = (
         {**_BY_EPOCH, 'custom_hooks': [dict(type='DeferredResamplingHook', begin=1)]},
         ("'InfiniteSampler'", "sampler=dict(type='ClassPowerSampler', power=1)"),
     ),
+    # Unknown types of heads: a runner would log the whole config first.
+    Case(SEG, {f'{H}.type': 'SARFCHead'}, (f"{H}.type='SARFCHead' is not registered", 'did you mean SARFCNHead')),
+    Case(SEG, {f'{H}.type': 'mine.Xyzzy'}, ('put its module into custom_imports and on PYTHONPATH',)),
 )
 
 # Whatever else is refused: a traceback, and a line of help where a name can be found in the config.
@@ -131,8 +134,6 @@ RAISED = (
     Case(CLS, {'train_dataloader.batch_sise': 8}, ('train_dataloader.batch_sise', 'did you mean batch_size?')),
     Case(CLS, {'optim_wrapper.optimizer.weight_decy': 0.1}, ('optimizer.weight_decy', 'did you mean weight_decay?')),
     # Unknown types.
-    Case(SEG, {f'{H}.type': 'SARFCHead'}, (f"{H}.type='SARFCHead' is not registered", 'did you mean SARFCNHead')),
-    Case(SEG, {f'{H}.type': 'mine.Xyzzy'}, ('put its module into custom_imports and on PYTHONPATH',)),
     Case(CLS, {f'{D}.pipeline.1.type': 'Resise'}, (f"{D}.pipeline.1.type='Resise'", 'did you mean Resize')),
     Case(CLS, {'custom_hooks': [dict(type='ClassCountHook')]}, ('custom_hooks.0.type', 'did you mean ClassCountsHook')),
     Case(CLS, {'runner_type': 'FlexibelRunner'}, ("runner_type='FlexibelRunner'", 'did you mean FlexibleRunner')),
