@@ -132,7 +132,7 @@ def examine(
         cfg: Its config.
         config: Path of it, for messages.
         checkpoint: Path of its weights.
-        groups: Options of the metric by groups, with the counts of the classes.
+        groups: Options of the metric by groups, with the counts of the classes; without them there are no groups.
         args: ``layer``, ``samples_per_class`` and ``seed`` of the command line.
         record: Whether to keep what is predicted of every image.
 
@@ -141,17 +141,19 @@ def examine(
     """
     evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
     ignore_index = next((each['ignore_index'] for each in evaluators if 'ignore_index' in each), 255)
-    counts = groups['class_counts']
+    counts = groups.get('class_counts')
     if is_segmentation(cfg):
-        cfg.test_evaluator = dict(type='sar_mm.GroupIoUMetric', ignore_index=ignore_index, **groups)
+        groups = dict(groups, type='sar_mm.GroupIoUMetric') if counts else dict(type='sar_mm.ClassIoUMetric')
+        cfg.test_evaluator = dict(groups, ignore_index=ignore_index)
     else:
-        cfg.test_evaluator = dict(type='sar_mm.GroupAccuracy', per_class=True, **groups)
+        groups = dict(groups, type='sar_mm.GroupAccuracy', per_class=True) if counts else dict(type='Accuracy')
+        cfg.test_evaluator = groups
     cfg.load_from = checkpoint
     runner = build_runner(cfg)
     check_checkpoint(runner, checkpoint, config, to_resume=False)
     dataset_meta = runner.test_dataloader.dataset.metainfo
     classes = tuple(map(str, dataset_meta.get('classes', ())))
-    if len(classes) != len(counts):
+    if counts is not None and len(classes) != len(counts):
         raise UsageError(
             f'there are {len(counts)} class counts, but the test set of {config} has {len(classes)} classes'
         )
@@ -169,8 +171,10 @@ def examine(
     runner.register_hook(FeatureTapHook(args.layer))
     metrics = runner.test()
     prefix = 'IoU/' if is_segmentation(cfg) else 'accuracy/'
-    of_class = [metrics[f'{prefix}{name}'] for name in classes]
-    numbers = {name: float(value) for name, value in metrics.items() if not name.startswith(prefix)}
+    of_class = [metrics.pop(f'{prefix}{name}', float('nan')) for name in classes]
+    if recorder is not None and counts is None:
+        of_class = recorder.of_class(is_segmentation(cfg))
+    numbers = {name: float(value) for name, value in metrics.items()}
     reservoir = sampled.reservoir
     features, labels = reservoir.features.numpy(), reservoir.labels.numpy()
     found = Examined(classes, numbers, of_class, sampled.means, sampled.drawn_anchors, features, labels)

@@ -40,7 +40,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--class-counts', help='JSON file of tools/dataset_converters/class_counts.py')
     parser.add_argument('--samples-per-class', type=int, default=50, help='features in the t-SNE, default 50')
-    parser.add_argument('--pictures', type=int, default=12, help='images in the comparison of predictions, default 12')
+    parser.add_argument('--pictures', type=int, default=8, help='images in the comparison of predictions, default 8')
     parser.add_argument('--seed', type=int, default=0, help='seed of the sample and of the t-SNE, default 0')
     parser.add_argument('--layer', help='dotted name of the classifier layer, where it is not found')
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help='override settings of all configs')

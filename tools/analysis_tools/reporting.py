@@ -21,7 +21,7 @@ from sar_mm.analysis.report.figures import (
     score_figures,
 )
 from sar_mm.analysis.report.page import Section, render, save_figures
-from sar_mm.analysis.report.runs import classes_of
+from sar_mm.analysis.report.runs import check_task, classes_of
 from sar_mm.analysis.report.scores import (
     geometry_rows,
     last_scores,
@@ -40,9 +40,10 @@ def make_report(args: argparse.Namespace) -> None:
     """Write the page, and the figures where they are asked for."""
     with report_errors():
         models = read_models(args.runs, args.names)
+        check_task(models)
         classes = classes_of(models)
         predicted = runs_to_predict(models, args.predict)
-        counts, kind = counts_of(models, args, is_needed=bool(predicted))
+        groups, kind = counts_of(models, args)
     examined: Dict[str, List[Examined]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for title, run in predicted:
@@ -51,12 +52,12 @@ def make_report(args: argparse.Namespace) -> None:
                 cfg = read_config(str(run.config), Path(folder), args.cfg_options)
                 cfg.log_level = 'WARNING'
                 print(f'{title}, seed {run.seed}: testing {run.checkpoint}', flush=True)
-                found = examine(cfg, str(run.config), run.checkpoint, dict(counts), args, record=True)
+                found = examine(cfg, str(run.config), run.checkpoint, dict(groups), args, record=True)
                 check_classes(classes or list(found.classes), found, run)
                 classes = list(found.classes)
                 examined.setdefault(title, []).append(found)
     with report_errors():
-        sections = sections_of(models, examined, classes, (counts.get('class_counts'), kind), args)
+        sections = sections_of(models, examined, classes, (groups.get('class_counts'), kind), args)
         title = args.title or f'Report: {", ".join(models)}'
         page = render(title, list(models), run_rows(models), sections, __version__)
         args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -78,18 +79,18 @@ def runs_to_predict(models: Models, which: str) -> List[Tuple[str, Run]]:
     return [(title, run) for title, runs in with_checkpoint.items() for run in runs[:last]]
 
 
-def counts_of(models: Models, args: argparse.Namespace, is_needed: bool) -> Tuple[Dict[str, Any], str]:
+def counts_of(models: Models, args: argparse.Namespace) -> Tuple[Dict[str, Any], str]:
     """Return the options of the metric by groups with the counts of the classes, and what is counted.
 
-    Where they are not needed, data that are not there are no error: the counts are left out.
+    Training data that cannot be counted are no error unless --class-counts names a file: the counts are left out.
     """
     configs = [run.cfg for runs in models.values() for run in runs]
     try:
         return class_counts(configs, args.class_counts)
     except UsageError as error:
-        if is_needed or args.class_counts:
-            hint = 'start this tool where the training was started, or add --predict none'
-            raise UsageError(f'{error}, {hint}') from error
+        if args.class_counts:
+            raise
+        print(f'the report has no counts of the classes: {error}')
         return {}, 'images'
 
 
@@ -139,17 +140,24 @@ def sections_of(
     else:
         of_classes = {title: [of_class(run, classes) for run in runs] for title, runs in models.items()}
         of_classes = {title: [each for each in runs if each] for title, runs in of_classes.items()}
-        number = len(next((each for runs in of_classes.values() for each in runs), classes))
-        classes = classes if len(classes) == number else list(map(str, range(number)))
     counts = counts if counts is not None and len(counts) == len(classes) else None
     sections = [
-        Section('Scores', 'At the last validation of each run.', score_rows(without_geometry(logged)),
-                last_score_figures(models)),
+        Section(
+            'Scores',
+            f'At the last validation of each run{places_of_validations(models)}.',
+            rows=score_rows(without_geometry(logged)),
+            figures=last_score_figures(models),
+        ),
+        Section(
+            'Scores of the checkpoints',
+            'On the test set, computed for this report.',
+            rows=score_rows(without_geometry(tested)),
+        ),
         Section('Curves of the scores', 'At every validation.', figures=score_figures(models)),
         Section(
             'Losses',
             'Thin lines are single runs, thick ones the mean of a model. With anchors, the total loss has more terms '
-            "than without: compare the loss without the anchors' terms.",
+            'than without: compare the task loss.',
             figures=loss_figures(models),
         ),
         Section(
@@ -157,16 +165,15 @@ def sections_of(
             'Features are pulled in steps with an open gate: when the anchors are classified right, with confidence.',
             figures=anchor_figures(models),
         ),
-        Section('Scores of the checkpoints', 'On the test set, computed for this report.',
-                score_rows(without_geometry(tested))),
         Section(
-            'Classes by frequency',
-            f'{measure[:-4]} of each class, mean and standard deviation over the runs'
-            + (', above its number of training ' + kind if counts else '') + '.',
+            'Classes by frequency' if counts else 'Classes',
+            f'{measure[0].upper()}{measure[1:-4]} of each class, mean and standard deviation over the runs'
+            + (', above its number of training ' + kind if counts else '')
+            + '.',
             figures=class_figure(classes, counts, of_classes, measure, f'training {kind}'),
             wide=True,
         ),
-    ]  # fmt: skip
+    ]
     if not examined:
         return [*sections, Section('Geometry of the features', GEOMETRY, geometry_rows(logged))]
     sections += [
@@ -198,6 +205,12 @@ def sections_of(
             )
         )
     return sections
+
+
+def places_of_validations(models: Models) -> str:
+    """Return at which iterations the last validations were, where they were at different ones."""
+    places = sorted({max(run.log.val) for runs in models.values() for run in runs if run.log.val})
+    return f', which are at different iterations ({", ".join(map(str, places))})' if len(places) > 1 else ''
 
 
 GEOMETRY = 'Of the features in front of the classifier, on the test set; docs/long_tailed.md has the formulas.'

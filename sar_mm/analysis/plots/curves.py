@@ -16,7 +16,8 @@ def plot_curves(models: Dict[str, List[Curve]], measure: str, steps: str = 'iter
     positive and the largest is more than 30 times the smallest.
 
     Args:
-        models: Title -> for each run, its iterations and values; NaN where a value is none.
+        models: Title -> for each run, its iterations and values; NaN where a value is none. A model without a curve
+            keeps its color.
         measure: Label of the values' axis.
         steps: Label of the iterations' axis.
 
@@ -36,14 +37,14 @@ def plot_curves(models: Dict[str, List[Curve]], measure: str, steps: str = 'iter
             axes.plot(places, values, color=colour, **points, **style)
         if several:
             places, mean = _mean(curves)
-            axes.plot(places, mean, color=colour, lw=1.6, label=f'{title} (mean of {len(curves)})')
+            axes.plot(places, mean, color=colour, lw=1.6, label=title)
     if drawn and min(drawn) > 0 and max(drawn) > 30 * min(drawn):
         axes.set_yscale('log')
     elif drawn and min(drawn) == max(drawn):
         axes.set_ylim(drawn[0] - 0.5, drawn[0] + 0.5)
     axes.set(xlabel=steps, ylabel=measure)
     axes.grid(axis='y', color='0.9', lw=0.6)
-    legend_above(axes, len(models) if len(models) < 3 else 2)
+    legend_above(axes, [title for title, curves in models.items() if curves])
     return figure
 
 

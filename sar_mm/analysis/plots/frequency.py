@@ -62,7 +62,7 @@ def plot_accuracy_by_frequency(
         _draw_runs(upper, np.arange(number) + shift, values[:, order], place, title, are_many)
     upper.set(ylabel=measure, ylim=(0, 100))
     upper.grid(axis='y', color='0.9', lw=0.6)
-    legend_above(upper, len(models))
+    legend_above(upper, list(models))
     lowest.set(xlabel='class' if counts is None else 'class, from the commonest to the rarest')
     lowest.set_xlim(-0.6, number - 0.4)
     if counts is not None:

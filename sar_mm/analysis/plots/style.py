@@ -108,7 +108,7 @@ def width_of(names: Sequence[str]) -> float:
     return CHARACTER * max(sum(2 if ord(letter) > 0x2E80 else 1 for letter in name) for name in names)
 
 
-def legend_above(axes, models: int) -> None:
-    """Put the models' names above a panel, in one row where they are few."""
-    columns = min(models, 3)
+def legend_above(axes, names: Sequence[str]) -> None:
+    """Put the models' names above a panel, as many in a row as its width takes."""
+    columns = max(1, min(len(names), int(axes.figure.get_size_inches()[0] / (width_of(names) + 0.5))))
     axes.legend(frameon=False, ncols=columns, loc='lower center', bbox_to_anchor=(0.5, 1.0), borderaxespad=0.2)

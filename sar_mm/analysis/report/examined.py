@@ -54,6 +54,13 @@ class PredictionRecorder(BaseMetric):
         self.records = [Record(*each) for each in results]  # mmengine makes plain tuples of them
         return {}
 
+    def of_class(self, is_iou: bool) -> List[float]:
+        """Return the accuracy, or the IoU, of every class in percent; NaN for a class that does not occur."""
+        right, of_label = self.confusion.diagonal(), self.confusion.sum(axis=1)
+        number = of_label + self.confusion.sum(axis=0) - right if is_iou else of_label
+        with np.errstate(invalid='ignore'):
+            return (100 * right / number).tolist()
+
     def _of_image(self, sample: dict) -> Record:
         label = int(torch.as_tensor(sample['gt_label']).flatten()[0])
         scores = sample.get('pred_score')

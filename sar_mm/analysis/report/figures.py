@@ -42,9 +42,11 @@ class Drawn(NamedTuple):
 def loss_figures(models: Models) -> List[Drawn]:
     """Draw the task's loss, then every other term of the loss."""
     task = {title: [_split(task_loss(run.log.train)) for run in runs] for title, runs in models.items()}
-    figures = _curves(task, 'loss_task', "loss without the anchors' terms", 'The loss that all models have in common.')
+    figures = _curves(task, 'loss_task', 'task loss', "The loss without the anchors' terms.")
     for name in _names(models, lambda name: 'loss' in name and name != 'loss'):
-        figures += _curves(_logged(models, name), name, name, '')
+        curves = _logged(models, name)
+        if not _are_alike(curves, task):
+            figures += _curves(curves, name, name, '')
     return figures
 
 
@@ -53,7 +55,7 @@ def anchor_figures(models: Models) -> List[Drawn]:
     figures = []
     for name in _names(models, lambda name: leaf(name) in ANCHORS):
         prefix = name[: -len(leaf(name))].rstrip('.')
-        title = ANCHORS[leaf(name)] + (f', {prefix}' if prefix else '')
+        title = ANCHORS[leaf(name)] + (f' ({prefix})' if prefix else '')
         figures += _curves(_logged(models, name), name, name, f'{title[0].upper()}{title[1:]}.')
     return figures
 
@@ -135,8 +137,7 @@ def prediction_figure(examined: Dict[str, List[Examined]], pair: Tuple[str, str]
 
 def _curves(curves: Dict[str, list], name: str, measure: str, caption: str) -> List[Drawn]:
     curves = {title: [run for run in runs if len(run[0])] for title, runs in curves.items()}
-    curves = {title: runs for title, runs in curves.items() if runs}
-    return [Drawn(_file(name), caption, plot_curves(curves, measure))] if curves else []
+    return [Drawn(_file(name), caption, plot_curves(curves, measure))] if any(curves.values()) else []
 
 
 def _logged(models: Models, name: str) -> Dict[str, list]:
@@ -148,6 +149,14 @@ def _logged(models: Models, name: str) -> Dict[str, list]:
         ]
         for title, runs in models.items()
     }
+
+
+def _are_alike(curves: Dict[str, list], others: Dict[str, list]) -> bool:
+    return all(
+        len(own[1]) == len(other[1]) and np.allclose(own[1], other[1], rtol=1e-3, equal_nan=True)
+        for title in curves
+        for own, other in zip(curves[title], others[title])
+    )
 
 
 def _names(models: Models, wanted: Callable[[str], bool]) -> List[str]:

@@ -3,9 +3,10 @@
 import io
 import re
 from pathlib import Path
-from typing import Any, List, NamedTuple, Sequence
+from typing import List, NamedTuple, Sequence
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from ..plots import save_figure
@@ -53,10 +54,8 @@ def save_figures(sections: Sequence[Section], folder: Path) -> List[Path]:
     return paths
 
 
-def as_svg(drawn: Drawn) -> Any:
+def as_svg(drawn: Drawn) -> Markup:
     """Return a figure as an SVG element, whose ids are its own among all of the page."""
-    from markupsafe import Markup
-
     text = svg_of(drawn.figure)
     text = re.sub(r'(\bid="|url\(#|href="#)', rf'\g<1>{drawn.name}-', text)
     width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text).groups()

@@ -123,6 +123,14 @@ def classes_of(models: Dict[str, List[Run]]) -> List[str]:
     return list(next(iter(found), ()))
 
 
+def check_task(models: Dict[str, List[Run]]) -> None:
+    """Raise a UsageError where some runs are of another toolbox than the others, and so of another task."""
+    found = {run.cfg.get('default_scope'): run.folder for runs in models.values() for run in runs}
+    if len(found) > 1:
+        given = ' and '.join(f'{scope} ({folder})' for scope, folder in found.items())
+        raise UsageError(f'the runs have different tasks, default_scope is {given}: a report is of one task')
+
+
 def _classes_of(run: Run) -> List[str]:
     for values in reversed(list(run.log.val.values())):
         names = [name[len('IoU/') :] for name in values if name.startswith('IoU/')]

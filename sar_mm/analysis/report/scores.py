@@ -50,7 +50,7 @@ class Row(NamedTuple):
 
 
 def last_scores(run: Run) -> Values:
-    """Return the numbers of the last validation, without those of single classes and times."""
+    """Return the numbers of the last validation, without times and those of single classes."""
     values = run.log.val[max(run.log.val)] if run.log.val else {}
     return {name: value for name, value in values.items() if is_score(name, value)}
 
@@ -67,9 +67,6 @@ def of_class(run: Run, names: Sequence[str]) -> Optional[List[float]]:
     for prefix in ('IoU/', 'accuracy/'):
         if names and all(f'{prefix}{name}' in values for name in names):
             return [float(values[f'{prefix}{name}']) for name in names]
-    for name, value in values.items():
-        if name.endswith('recall_classwise') and isinstance(value, list):
-            return list(map(float, value))
     return None
 
 
