@@ -36,27 +36,23 @@ def projector_of_theirs():
     return nn.Sequential(*layers), convolution
 
 
-def embed(head):
+def embed(model):
     """Embed the anchors as the authors' code does: the last layer is a 1x1 convolution on a 1x1 map."""
-    hidden = head.projecter_linear(head.random_center)[:, :, None, None]
-    return torch.relu(head.projecter.bn(head.projecter.conv(hidden))).flatten(1)
+    hidden = model.projecter_linear(model.random_center)[:, :, None, None]
+    return torch.relu(model.projecter.bn(model.projecter.conv(hidden))).flatten(1)
 
 
 @pytest.fixture(scope='module')
 def theirs(tmp_path_factory):
-    """A stock model with what the authors add to its decode head, trained for a step, and its checkpoint."""
+    """A stock model with what the authors' segmentor adds, trained for a step, and its checkpoint."""
     torch.manual_seed(0)
     model = build(STOCK)
-    head = model.decode_head
-    convolutions = head.convs
-    del head.convs  # in their head, the projector comes before what FCNHead adds
-    head.register_buffer('random_center', torch.randn(K, C))
-    head.register_buffer('momentum_center_feat', torch.randn(K, C))
-    head.register_buffer('update_flag', torch.tensor(True))
-    head.register_buffer('center_lbl', torch.arange(K))
-    head.register_buffer('local_iter', torch.tensor([float(ITER)]))
-    head.projecter_linear, head.projecter = projector_of_theirs()
-    head.convs = convolutions
+    model.register_buffer('random_center', torch.randn(K, C))
+    model.register_buffer('center_lbl', torch.arange(K))
+    model.register_buffer('local_iter', torch.tensor([ITER]))
+    model.projecter_linear, model.projecter = projector_of_theirs()
+    model.register_buffer('update_flag', torch.tensor(1))
+    model.register_buffer('momentum_center_feat', torch.randn(K, C))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
@@ -99,9 +95,9 @@ def test_from_aaai__weights_load_strictly_and_give_the_same_logits_and_anchors(t
     model = build(going_on)
     model.load_state_dict(converted.checkpoint['state_dict'], strict=True)
     head = model.decode_head.anchor_head
-    assert torch.equal(head.semantic_anchors, theirs.model.decode_head.momentum_center_feat)
+    assert torch.equal(head.semantic_anchors, theirs.model.momentum_center_feat)
     assert torch.equal(head.initialized, torch.ones(K))
-    torch.testing.assert_close(head.projector(head.anchors), embed(theirs.model.train().decode_head))
+    torch.testing.assert_close(head.projector(head.anchors), embed(theirs.model.train()))
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(model.eval()(images), theirs.model.eval()(images))
@@ -112,7 +108,7 @@ def test_from_aaai__meta_and_the_anchors_file(theirs, converted):
     classes, palette = (theirs.checkpoint['meta'][name] for name in ('CLASSES', 'PALETTE'))
     assert meta == dict(epoch=1, iter=ITER, seed=3, dataset_meta=dict(classes=classes, palette=palette))
     anchors = np.load(theirs.folder / 'ours.npy')
-    assert np.array_equal(anchors, theirs.model.decode_head.random_center.numpy())
+    assert np.array_equal(anchors, theirs.model.random_center.numpy())
     # Running means, variances and counts of three norms, the labels and the iteration.
     assert '11 dropped' in converted.printed
 
@@ -129,7 +125,7 @@ def test_from_aaai__momentum_goes_to_the_same_parameter(theirs, converted, going
     assert len(state) == len(parameters) == len(theirs.momentum)
     for name, momentum in theirs.momentum.items():
         for old, new in names.items():
-            name = name.replace(f'decode_head.{old}', f'decode_head.anchor_head.{new}')
+            name = f'decode_head.anchor_head.{new}{name[len(old) :]}' if name.startswith(old) else name
         found = state[parameters.index(name)]['momentum_buffer']
         assert torch.equal(found.flatten(), momentum.flatten()), name
 
@@ -170,9 +166,20 @@ def test_from_aaai__weights_only(theirs, convert, tmp_path):
     assert torch.load(tmp_path / 'out.pth', weights_only=True).keys() == {'meta', 'state_dict'}
 
 
+def test_from_aaai__names_below_the_decode_head(theirs, converted, convert, tmp_path):
+    added = ('random_', 'momentum_', 'update_', 'center_', 'local_', 'projecter')
+    weights = theirs.model.state_dict()
+    torch.save({f'decode_head.{k}' if k.startswith(added) else k: v for k, v in weights.items()}, tmp_path / 'a.pth')
+    convert(tmp_path / 'a.pth', tmp_path / 'out.pth', '--config', SAR, '--weights-only')
+    found = torch.load(tmp_path / 'out.pth', weights_only=True)['state_dict']
+    expected = converted.checkpoint['state_dict']
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 def test_from_aaai__anchors_that_never_started(theirs, convert, tmp_path):
     weights = dict(theirs.model.state_dict())
-    weights['decode_head.update_flag'] = torch.tensor([False])
+    weights['update_flag'] = torch.tensor([0])
     torch.save(weights, tmp_path / 'early.pth')
     convert(tmp_path / 'early.pth', tmp_path / 'out.pth', '--config', SAR, '--weights-only')
     found = torch.load(tmp_path / 'out.pth', weights_only=True)['state_dict']

@@ -2,7 +2,7 @@
 
 from typing import Optional
 
-# Under `decode_head.` there, under `decode_head.anchor_head.` here.
+# On the segmentor or under `decode_head.` there, under `decode_head.anchor_head.` here.
 _BUFFERS = dict(random_center='anchors', momentum_center_feat='semantic_anchors', update_flag='initialized')
 # `projecter_linear` is Linear-BN-ReLU twice, `projecter` a ConvModule with a 1x1 convolution and no bias.
 _LAYERS = {f'projecter_linear.{index}': f'projector.{index}' for index in (0, 1, 3, 4)}
@@ -15,7 +15,8 @@ _TOP = {*_BUFFERS, *_DROPPED, *(layer.split('.')[0] for layer in _LAYERS)}
 
 def is_authors_name(name: str) -> bool:
     """Tell whether a tensor of this name is one that the authors' code adds to the stock model's."""
-    return not _TOP.isdisjoint(name.split('.')[:2])
+    parts = name.split('.')
+    return parts[0] in _TOP or (parts[0] == 'decode_head' and parts[1] in _TOP)
 
 
 def name_here(name: str) -> Optional[str]:
