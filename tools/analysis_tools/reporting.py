@@ -50,7 +50,7 @@ def make_report(args: argparse.Namespace) -> None:
             cfg: Optional[Config] = None
             with report_errors(cfg):
                 cfg = read_config(str(run.config), Path(folder), args.cfg_options)
-                cfg.log_level = 'WARNING'
+                cfg.log_level = 'ERROR'  # what is said of the run is said by the tool
                 print(f'{title}, seed {run.seed}: testing {run.checkpoint}', flush=True)
                 found = examine(cfg, str(run.config), run.checkpoint, dict(groups), args, record=True)
                 check_classes(classes or list(found.classes), found, run)

@@ -25,17 +25,16 @@ def read_log(work_dir: Path) -> Log:
     train: Dict[int, Values] = {}
     val: Dict[int, Values] = {}
     for path in sorted(work_dir.glob('*/vis_data/scalars.json')):  # the folders are named by the time of the start
-        before, is_first = max(train, default=0), True
+        before, earliest = 0, min(train, default=0)
         for values in _lines(path):
             if _is_training(values):
-                before = int(values['iter'])
-                if is_first:
+                at = int(values['iter'])
+                if before == 0:
                     for logged in (train, val):
-                        for place in [place for place in logged if place >= before]:
+                        for place in [place for place in logged if place >= at]:
                             del logged[place]
-                    is_first = False
-                train[before] = values
-            else:
+                train[at], before = values, at
+            elif before or int(values.get('step', 0)) >= earliest:  # below it, an epoch without an iteration before it
                 val[max(int(values.get('step', 0)), before)] = values
     return Log(dict(sorted(train.items())), dict(sorted(val.items())))
 
