@@ -14,7 +14,6 @@ ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / 'tools' / 'model_converters'
 NAME = 'fcn_unet_1xb16-400iter_digit-scenes-64x64'
 STOCK, SAR = (ROOT / 'configs' / 'quickstart' / f'{prefix}{NAME}.py' for prefix in ('', 'sar_'))
-TRUST = [] if hasattr(torch.serialization, 'get_unsafe_globals_in_checkpoint') else ['--trust']
 K, C, ITER = 11, 64, 5
 OPTIMIZER = """
 optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=0.02, momentum=0.9, weight_decay=0.0005))
@@ -72,7 +71,7 @@ def theirs(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def convert(run_tool):
-    return lambda *arguments, code=0, tool='from_aaai': run_tool(TOOLS / f'{tool}.py', *arguments, *TRUST, code=code)
+    return lambda *arguments, code=0, tool='from_aaai': run_tool(TOOLS / f'{tool}.py', *arguments, code=code)
 
 
 @pytest.fixture(scope='module')

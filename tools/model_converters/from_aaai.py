@@ -25,30 +25,21 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--weights-only', action='store_true', help='leave out the optimizer and the schedules: it cannot be resumed'
     )
-    parser.add_argument(
-        '--trust', action='store_true', help='unpickle SRC, which can run code in it; needed with PyTorch below 2.6'
-    )
     return parser.parse_args()
 
 
 def read(args: argparse.Namespace) -> Dict[str, Any]:
-    """Return the checkpoint, with its weights as a plain dict under ``state_dict``."""
+    """Return the checkpoint, with its weights under ``state_dict``; nothing in it is run."""
     import torch
 
     from sar_mm.checks import UsageError
     from sar_mm.cli.checkpoints import check_checkpoint_path
-    from sar_mm.engine.safe_checkpoints import CheckpointError, read_checkpoint
+    from sar_mm.engine.safe_checkpoints import read_checkpoint
 
     check_checkpoint_path(str(args.checkpoint))
     if args.out.resolve() == args.checkpoint.resolve():
         raise UsageError(f'OUT is SRC itself, {args.out}: name another file')
-    if args.trust:
-        checkpoint = torch.load(args.checkpoint, map_location='cpu', weights_only=False)
-    else:
-        try:
-            checkpoint = read_checkpoint(str(args.checkpoint), skip_unknown=True)
-        except CheckpointError as error:
-            raise CheckpointError(f'{error}; if you trust where the file comes from, add --trust') from error
+    checkpoint = read_checkpoint(str(args.checkpoint), skip_unknown=True)
     if 'state_dict' not in checkpoint:
         checkpoint = dict(state_dict=checkpoint)
     weights = checkpoint['state_dict']
