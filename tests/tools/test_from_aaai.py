@@ -205,7 +205,7 @@ def test_from_aaai__files_and_configs_that_do_not_fit(theirs, convert, tmp_path)
     frozen = dict(theirs.checkpoint, optimizer=dict(state={}, param_groups=[dict(params=[0, 1], lr=1.0)]))
     torch.save(frozen, tmp_path / 'frozen.pth')
     assert "the checkpoint's optimizer has 2 parameters" in refused(tmp_path / 'frozen.pth', theirs.config)
-    assert not out.exists()
+    assert not out.exists() and not out.with_suffix('.npy').exists()
 
 
 def test_to_stock__drops_the_tensors_of_the_authors(theirs, convert, tmp_path):

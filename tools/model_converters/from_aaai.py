@@ -9,6 +9,7 @@ rates and schedules are those of CONFIG at the iteration of SRC. docs/from_the_a
 """
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -33,10 +34,10 @@ def read(args: argparse.Namespace) -> Dict[str, Any]:
     import torch
 
     from sar_mm.checks import UsageError
-    from sar_mm.cli.checkpoints import check_checkpoint_path
     from sar_mm.engine.safe_checkpoints import read_checkpoint
 
-    check_checkpoint_path(str(args.checkpoint))
+    if not args.checkpoint.is_file():
+        raise UsageError(f'there is no checkpoint {args.checkpoint}')
     if args.out.resolve() == args.checkpoint.resolve():
         raise UsageError(f'OUT is SRC itself, {args.out}: name another file')
     checkpoint = read_checkpoint(str(args.checkpoint), skip_unknown=True)
@@ -67,8 +68,9 @@ def convert_weights(weights: Dict[str, Any]) -> Dict[str, Any]:
     return converted
 
 
-def build_model(cfg: Any, config: str, weights: Dict[str, Any], anchors_file: Path) -> Any:
-    """Build the model of the config with the predefined anchors of the file; load the weights strictly."""
+def build_model(cfg: Any, config: str, weights: Dict[str, Any]) -> Any:
+    """Build the model of the config with the predefined anchors of the weights, and load them strictly."""
+    import numpy as np
     from mmengine.model import revert_sync_batchnorm
     from mmengine.registry import MODELS, DefaultScope
 
@@ -78,9 +80,12 @@ def build_model(cfg: Any, config: str, weights: Dict[str, Any], anchors_file: Pa
     if not isinstance(head, dict) or not str(head.get('type')).rpartition('.')[2].startswith('SAR'):
         raise UsageError(f"{config}: model.decode_head is to be one head with anchors, such as type='SARFCNHead'")
     options = head.get('anchor_head') or {}
-    head.anchor_head = dict(options, anchors=dict(type='EmbeddingAnchors', path=str(anchors_file)))
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    with tempfile.TemporaryDirectory() as folder:
+        path = f'{folder}/anchors.npy'
+        np.save(path, weights['decode_head.anchor_head.anchors'].numpy())
+        head.anchor_head = dict(options, anchors=dict(type='EmbeddingAnchors', path=path))
+        with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+            model = revert_sync_batchnorm(MODELS.build(cfg.model))
     try:
         model.load_state_dict(weights, strict=True)
     except RuntimeError as error:  # a line for each kind of misfit, after the first
@@ -174,10 +179,8 @@ def main() -> None:
         cfg = load_config(argparse.Namespace(**given))
         checkpoint = read(args)
         weights = convert_weights(checkpoint['state_dict'])
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        np.save(anchors_file, weights['decode_head.anchor_head.anchors'].numpy())
     with report_errors(cfg):
-        model = build_model(cfg, args.config, weights, anchors_file)
+        model = build_model(cfg, args.config, weights)
         source = checkpoint.get('meta') or {}
         meta = {name: source[name] for name in ('epoch', 'iter', 'seed') if source.get(name) is not None}
         named = dict(classes=source.get('CLASSES'), palette=source.get('PALETTE'))
@@ -191,6 +194,8 @@ def main() -> None:
                 raise UsageError(f'{args.checkpoint} has no {" and no ".join(missing)} to resume: add --weights-only')
             converted.update(convert_training(dict(checkpoint, meta=meta), model, cfg, args.config))
             converted['message_hub'] = dict(log_scalars={}, runtime_info={}, resumed_keys={})
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        np.save(anchors_file, weights['decode_head.anchor_head.anchors'].numpy())
         torch.save(converted, args.out)
     dropped = sum(is_authors_name(name) and name_here(name) is None for name in checkpoint['state_dict'])
     print(f'{len(weights)} tensors converted, {dropped} dropped; {args.config} takes all of them')
