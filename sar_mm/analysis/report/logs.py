@@ -64,15 +64,14 @@ ANCHOR_LOSSES = ('loss_anchor', 'loss_pull', 'loss_separation')
 
 
 def task_loss(train: Dict[int, Values]) -> Dict[int, float]:
-    """Return the loss without the terms of the anchors, which stock and SAR models have in common.
+    """Return the sum of all losses but those of the anchors, which stock and SAR models have in common.
 
-    Under ``loss``, mmseg logs the sum of all terms; mmpretrain logs there what its head calls ``loss``, which is the
-    task's own.
+    Under ``loss``, mmseg logs the sum of all; mmpretrain logs there what its head calls ``loss``, one term of the sum.
     """
     parts = {at: {k: v for k, v in values.items() if 'loss' in k and k != 'loss'} for at, values in train.items()}
     with_loss = [at for at, values in train.items() if isinstance(values.get('loss'), (int, float))]
     sums = {at: sum(parts[at].values()) for at in with_loss}
     off = sum(abs(train[at]['loss'] - sums[at]) for at in with_loss)
     is_sum = off <= 0.01 * sum(abs(train[at]['loss']) for at in with_loss)
-    anchors = {at: sum(v for k, v in parts[at].items() if leaf(k) in ANCHOR_LOSSES) for at in with_loss}
-    return {at: train[at]['loss'] - (anchors[at] if is_sum else 0) for at in with_loss}
+    others = {at: sum(v for k, v in parts[at].items() if leaf(k) not in ANCHOR_LOSSES) for at in with_loss}
+    return {at: others[at] + (0 if is_sum else train[at]['loss']) for at in with_loss}

@@ -58,9 +58,10 @@ def as_svg(drawn: Drawn) -> Markup:
     """Return a figure as an SVG element, whose ids are its own among all of the page."""
     text = svg_of(drawn.figure)
     text = re.sub(r'(\bid="|url\(#|href="#)', rf'\g<1>{drawn.name}-', text)
-    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text).groups()
-    # In CSS pixels, of which 96 are an inch; the SVG counts points.
-    size = f'width="{float(width) * 4 / 3:.0f}" height="{float(height) * 4 / 3:.0f}"'
+    (width,) = re.search(r'viewBox="0 0 ([\d.]+) ', text).groups()
+    # In CSS pixels, of which 96 are an inch; the SVG counts points. Below three quarters of it, the page scrolls.
+    natural = float(width) * 4 / 3
+    size = f'style="width: min({natural:.0f}px, max(100%, {0.75 * natural:.0f}px))"'
     text = re.sub(r'<svg [^>]*viewBox', f'<svg role="img" aria-label="{drawn.name}" {size} viewBox', text, count=1)
     return Markup(text)
 

@@ -56,6 +56,10 @@ def test_task_loss__of_classification_is_what_its_head_calls_loss(step):
     assert task_loss({10: step(10, 0.7, loss_anchor=0.3, loss_pull=0.1), 20: step(20, 0.6)}) == {10: 0.7, 20: 0.6}
 
 
+def test_task_loss__of_semi_supervised_classification_has_the_unlabeled_part(step):
+    assert task_loss({10: step(10, 0.5, loss_unsup=0.25, loss_pull=0.1)}) == {10: 0.75}
+
+
 def test_task_loss__of_stock_models(step):
     assert task_loss({10: step(10, 0.7)}) == {10: 0.7}
     assert task_loss({10: step(10, 1.5, **{'decode.loss_ce': 1.0, 'aux.loss_ce': 0.5})}) == {10: 1.5}
