@@ -10,7 +10,7 @@ PYTEST := -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 UPSTREAM := .venv-upstream
 
-.PHONY: install demo test test-all test-faults test-upstream test-matrix $(PYTHONS:%=test-%) lint docs clean
+.PHONY: install demo test test-all test-faults test-upstream test-matrix $(PYTHONS:%=test-%) lint docs site clean
 
 install: $(VENV)/.installed
 
@@ -54,11 +54,17 @@ $(PYTHONS:%=test-%): test-%:
 	$(MAKE) test PYTHON=$* VENV=.venv-$*
 
 lint: install
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell && $(BIN)/mypy
 
 docs: install  ## the pictures and tables in docs/ that scripts make
 	$(BIN)/python docs/figures/sar_idea.py
+	$(BIN)/python docs/figures/architecture.py
 	$(BIN)/python docs/heads.py
 
+# Not in requirements.txt: only this target, and the tests of the site, need it.
+site: install  ## the documentation as a web site, build/site/index.html; a warning is an error
+	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements/docs.txt
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -b html docs build/site
+
 clean:
-	rm -rf $(VENV) $(UPSTREAM) $(PYTHONS:%=.venv-%) build *.egg-info
+	rm -rf $(VENV) $(UPSTREAM) $(PYTHONS:%=.venv-%) build docs/configs *.egg-info

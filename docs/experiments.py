@@ -55,6 +55,8 @@ SEARCH = {
     'anchor-loss-only': [f'{LOSS}pull_weight=0'],
     'pull-1': [f'{LOSS}pull_weight=1'],
     'pull-10': [f'{LOSS}pull_weight=10'],
+    'balanced-pull-1': [f'{LOSS}class_balanced=True', f'{LOSS}pull_weight=1'],
+    'balanced-pull-10': [f'{LOSS}class_balanced=True', f'{LOSS}pull_weight=10'],
     'cosine': [f'{LOSS}distance=cosine'],
     'cosine-1': [f'{LOSS}distance=cosine', f'{LOSS}pull_weight=1'],
     'confidence-0.99': [f'{LOSS}confidence_threshold=0.99'],
@@ -76,7 +78,15 @@ SEARCH = {
         f'{LOSS}distance=cosine',
         f'{LOSS}pull_weight=1',
     ],
+    'narrow-projector': [f'{ANCHORS}projector.channels=16'],
     'balanced-features': [f'{ANCHORS}type=BalancedFeaturesHead'],
+}
+# Of these, and beyond, what may help where the task loss itself does nothing about the imbalance.
+SEARCH_CE = {
+    **{name: SEARCH[name] for name in ('pull-1', 'pull-10', 'balanced-pull-1', 'balanced-pull-10', 'confidence-none')},
+    **{name: SEARCH[name] for name in ('cosine-1', 'adjusted', 'adjusted-none')},
+    'adjusted-none-balanced-pull-10': SEARCH['adjusted-none'] + SEARCH['balanced-pull-10'],
+    'anchor-10-none': [f'{LOSS}anchor_weight=10', f'{LOSS}confidence_threshold=None'],
 }
 RIVALS = {
     f'{name}-{weight}': [f'{ANCHORS}type={kind}', f'{ANCHORS}weight={weight}']
@@ -93,6 +103,9 @@ EXPERIMENTS = {
     'full-length': Experiment(both(FASHION, 'resnet8-ce', 'resnet8-la', 'resnet8-ldam-drw'), (0, 1, 2), GROUPS),
     'search': Experiment(
         [FASHION.format('sar_resnet8-la')], (0,), GROUPS, SEARCH, 'validation', both(FASHION, 'resnet8-la')
+    ),
+    'search-ce': Experiment(
+        [FASHION.format('sar_resnet8-ce')], (0,), GROUPS, SEARCH_CE, 'validation', both(FASHION, 'resnet8-ce')
     ),
     'rivals-search': Experiment(
         [FASHION.format('sar_resnet8-la')], (0,), GROUPS, RIVALS, 'validation', both(FASHION, 'resnet8-la')

@@ -60,7 +60,7 @@ of it and writes this page; an outcome that is not the right one fails the tests
 
 ## How to resume
 
-The same command again, with `--resume`; where there is no checkpoint yet, it starts anew, so jobs can always have it:
+The same command again, with `--resume`. Without a checkpoint it starts from scratch, so jobs can always have it:
 
 ```bash
 python tools/train.py my_config.py --resume

@@ -15,7 +15,7 @@ except ModuleNotFoundError as error:
 
 # Importing the modules registers them, which is what `custom_imports = dict(imports=['sar_mm'])` is for.
 from . import anchors, baselines, datasets, evaluation, models  # noqa: F401
-from .engine import hooks, loops, runner  # noqa: F401
+from .engine import data_parallel, hooks, loops, runner  # noqa: F401
 from .toolboxes import allow_bases
 from .version import __version__
 

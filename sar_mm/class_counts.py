@@ -5,7 +5,7 @@ from typing import List, Optional, Sequence
 import torch
 from torch import Tensor
 
-from .checks import check, check_class_counts
+from .checks import UsageError, check, check_class_counts
 
 ADD_COUNTS = (
     "add dict(type='ClassCountsHook') to custom_hooks, which takes them from the training data or a file, or give it "
@@ -57,7 +57,7 @@ class TakesClassCounts:
             ValueError: There are no counts, or not K.
         """
         if self.class_counts is None:
-            raise ValueError(f'{type(self).__name__} has no class counts: {ADD_COUNTS}')
+            raise UsageError(f'{type(self).__name__} has no class counts: {ADD_COUNTS}')
         if num_classes is None:
             classes = (getattr(self, 'dataset_meta', None) or {}).get('classes')
             num_classes = len(self.class_counts) if classes is None else len(classes)

@@ -7,6 +7,7 @@ from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
@@ -50,6 +51,9 @@ DATA_SAMPLERS = PluginRegistry(
 TRANSFORMS = PluginRegistry('transform', parent=MMENGINE_TRANSFORMS, scope='sar_mm', locations=['sar_mm.datasets'])
 HOOKS = PluginRegistry('hook', parent=MMENGINE_HOOKS, scope='sar_mm', locations=['sar_mm.engine.hooks'])
 LOOPS = PluginRegistry('loop', parent=MMENGINE_LOOPS, scope='sar_mm', locations=['sar_mm.engine.loops'])
+MODEL_WRAPPERS = PluginRegistry(
+    'model_wrapper', parent=MMENGINE_MODEL_WRAPPERS, scope='sar_mm', locations=['sar_mm.engine.data_parallel']
+)
 RUNNERS = PluginRegistry('runner', parent=MMENGINE_RUNNERS, scope='sar_mm', locations=['sar_mm.engine.runner'])
 METRICS = PluginRegistry('metric', parent=MMENGINE_METRICS, scope='sar_mm', locations=['sar_mm.evaluation'])
 # Anchors are no OpenMMLab models, and no host library has any: a registry of their own, looked up without scopes.

@@ -1,4 +1,4 @@
-"""Tiny models, batches and helpers that the tests share."""
+"""Tiny models, batches and helpers that the tests share; lets the tests beside it import those in shared/."""
 
 import math
 import os
@@ -19,6 +19,7 @@ from mmengine.registry import DefaultScope
 import sar_mm
 
 sar_mm.allow_bases()  # as the tools do
+sys.path.append(str(Path(__file__).parent / 'shared'))
 
 NUM_CLASSES = 5
 SEG_KINDS = ('seg', 'cascade')

@@ -28,6 +28,97 @@ def heads():
     return load('heads')
 
 
+def text_of(name):
+    return (ROOT / name).read_text(encoding='utf-8')
+
+
+def table(text, mark):
+    rows = re.search(rf'<!-- {mark} -->\n((?:\|.*\n)+)', text)[1].splitlines()[2:]
+    return [[cell.strip() for cell in row.strip('|').split('|')] for row in rows]
+
+
+# ----- README
+
+
+def test_readme__results_are_those_of_the_results_page():
+    config = '{}resnet8-{}_1xb128-4k_fashion-mnist-lt-if100'
+    losses = {'cross-entropy': 'ce', 'logit adjustment': 'la', 'LDAM-DRW': 'ldam-drw'}
+    full = {row[0].strip('`'): row[1:] for row in table(text_of('docs/results.md'), 'full-length')}
+    shown = table(text_of('README.md'), 'full-length')
+    assert {row[0] for row in shown} == set(losses)
+    for loss, *figures in shown:
+        stock, sar = (full[config.format(prefix, losses[loss])] for prefix in ('', 'sar_'))
+        assert figures == [stock[0], sar[0], stock[3], sar[3], stock[4]] and stock[4] == sar[4], loss
+
+
+def test_readme__its_commands_are_those_of_the_makefile_and_of_ci():
+    readme, makefile, ci = text_of('README.md'), text_of('Makefile'), text_of('.ci/run')
+    targets = set(re.findall(r'\bmake ([a-z-]+)', readme))
+    assert targets >= {'install', 'demo', 'test', 'site'}
+    assert all(re.search(rf'^{target}:', makefile, re.M) for target in targets)
+    assert all(f'make {target}' in ci for target in ('install', 'demo', 'test', 'site'))
+
+
+def test_readme__citations_are_those_of_the_citation_file():
+    entries = text_of('README.md').split('```bibtex\n')[1].split('```')[0].split('\n\n')
+    papers = yaml.safe_load(text_of('CITATION.cff'))['references']
+    assert len(entries) == len(papers)
+    for entry, paper in zip(entries, papers):
+        entry = re.sub(r'\s+', ' ', entry)
+        authors = ' and '.join(f'{each["family-names"]}, {each["given-names"]}' for each in paper['authors'])
+        assert f'{{{paper["title"]}}}' in entry and f'{{{authors}}}' in entry and f'{{{paper["year"]}}}' in entry
+
+
+def test_links__files_of_the_repository_are_there():
+    pages = [ROOT / 'README.md', *DOCS.glob('*.md'), *(DOCS / 'api').glob('*.md'), *ROOT.glob('configs/*/**/README.md')]
+    missing = []
+    for page in pages:
+        text = re.sub(r'^```.*?^```', '', page.read_text(encoding='utf-8'), flags=re.M | re.S)
+        for link in re.findall(r'\]\(([^)\s]+)\)', text):
+            path = link.split('#')[0]
+            if '://' not in link and path and not (page.parent / path).exists():
+                missing.append(f'{page.relative_to(ROOT)}: {link}')
+    assert missing == []
+
+
+# ----- Architecture
+
+
+def test_architecture__files_are_there():
+    named = re.findall(r'`((?:sar_mm|configs|tools)[/\w.]*)`', text_of('docs/architecture.md'))
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def imported(folder):
+    """The parts of the package that a part imports, by relative imports."""
+    file = ROOT / 'sar_mm' / f'{folder}.py'
+    for path in [file] if file.is_file() else (ROOT / 'sar_mm' / folder).rglob('*.py'):
+        package = path.relative_to(ROOT).with_suffix('').parts[:-1]
+        for dots, name in re.findall(r'^from (\.+)([\w.]*) import', path.read_text(encoding='utf-8'), re.M):
+            yield '/'.join((*package[: len(package) - len(dots) + 1], *name.split('.')))
+
+
+@pytest.mark.parametrize(
+    'part, never',
+    [
+        ('anchors', 'ops models datasets engine evaluation analysis cli'),
+        ('ops', 'anchors models datasets engine evaluation analysis cli'),
+        ('models/losses', 'models/anchor_head models/heads models/semi datasets engine evaluation analysis cli'),
+        ('models/anchor_head', 'models/heads models/semi datasets engine evaluation analysis cli'),
+        ('models/heads', 'models/semi datasets engine evaluation analysis cli'),
+        *((part, 'models baselines cli') for part in ('datasets', 'engine', 'evaluation', 'analysis')),
+    ],
+)
+def test_architecture__imports_run_one_way(part, never):
+    found = set(imported(part))
+    assert found
+    assert [name for name in found for other in never.split() if name.startswith(f'sar_mm/{other}')] == []
+
+
+# ----- Heads
+
+
 @pytest.mark.parametrize('toolbox', ['mmseg', 'mmpretrain'])
 def test_heads__tables_agree_with_the_code(toolbox, heads):
     pytest.importorskip(f'{toolbox}.models')

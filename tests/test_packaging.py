@@ -55,6 +55,12 @@ def test_constraints__cover_the_working_set():
     assert working_set <= pinned
 
 
+@pytest.mark.parametrize(('repository', 'package'), [('ruff-pre-commit', 'ruff'), ('codespell', 'codespell')])
+def test_pre_commit__has_the_versions_of_the_constraints(repository, package):
+    (hook,) = re.findall(rf'/{repository}\n +rev: v(.*)', (ROOT / '.pre-commit-config.yaml').read_text())
+    assert f'{package}=={hook}\n' in (ROOT / 'requirements' / 'constraints.txt').read_text()
+
+
 @pytest.mark.parametrize('name', ['sar_mm', 'tools', 'configs', 'docs'])
 def test_sources__parse_as_python_3_8(name):
     """Syntax newer than Python 3.8 would keep upstream users out; ast can parse as that version."""

@@ -16,6 +16,18 @@ import time
 from pathlib import Path
 from typing import Dict, List
 
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='one run of every model per seed')
+    parser.add_argument('--max-iters', type=int, help='shorten the training, to try the demo out')
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'), help='folder for logs and checkpoints')
+    return parser.parse_args()
+
+
+if __name__ == '__main__':  # before the imports below, which take seconds
+    ARGS = parse_args()
+
 from prettytable import PrettyTable
 
 from sar_mm.cli.run_tool import run_tool
@@ -74,12 +86,7 @@ def show_table(results: Dict[str, List[Dict[str, float]]]) -> None:
     print(f'\n{table}')
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='one run of every model per seed')
-    parser.add_argument('--max-iters', type=int, help='shorten the training, to try the demo out')
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'), help='folder for logs and checkpoints')
-    args = parser.parse_args()
+def main(args: argparse.Namespace) -> None:
     options = [] if args.max_iters is None else [f'train_cfg.max_iters={args.max_iters}']
 
     start = time.perf_counter()
@@ -112,4 +119,4 @@ What to run next:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -1,30 +1,22 @@
-"""Test a checkpoint of a model of MMSegmentation or MMPretrain, trained with or without semantic anchors."""
+"""Test a checkpoint of a model of MMSegmentation or MMPretrain, trained with or without semantic anchors.
+
+    python tools/test.py my_config.py work_dirs/my_config/iter_80000.pth
+    python tools/test.py my_config.py CHECKPOINT --show-dir pictures       # and draw every prediction
+    python tools/test.py my_config.py CHECKPOINT --out predictions.pkl     # and keep them; a folder for mmseg
+    tools/dist_test.sh my_config.py CHECKPOINT 8                           # on 8 GPUs
+
+Log and scores are written into the work folder, by default work_dirs/<config name>.
+"""
 
 import argparse
 from copy import deepcopy
 from typing import Optional
 
-from mmengine.config import Config, ConfigDict
-from mmengine.evaluator import DumpResults
-from mmengine.runner import Runner
-
-import sar_mm  # noqa: F401  registers the SAR modules, so that configs need no custom_imports here
-from sar_mm.checks import UsageError
-from sar_mm.cli.checkpoints import check_checkpoint, check_checkpoint_path
-from sar_mm.cli.config import add_common_arguments, build_runner, load_config
-from sar_mm.cli.errors import report_errors
-from sar_mm.cli.launchers import leave_process_group, prepare_launcher
-from sar_mm.cli.loaders import set_loader_defaults
-from sar_mm.cli.pictures import PredictionPictures
-from sar_mm.engine.checks import check_test
-from sar_mm.engine.safe_checkpoints import safe_loading
-
-# What mmpretrain's VisualizationHook passes on to its visualizer.
-DRAWING = ('classes', 'draw_gt', 'draw_pred', 'draw_score', 'resize', 'rescale_factor', 'text_cfg')
+from run_arguments import add_common_arguments
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='path of the config')
     parser.add_argument('checkpoint', help='path of the checkpoint')
     parser.add_argument(
@@ -34,6 +26,28 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     add_common_arguments(parser)
     return parser.parse_args()
+
+
+if __name__ == '__main__':  # before the imports below, which take seconds
+    ARGS = parse_args()
+
+from mmengine.config import Config, ConfigDict
+from mmengine.evaluator import DumpResults
+from mmengine.runner import Runner
+
+import sar_mm  # noqa: F401  registers the SAR modules, so that configs need no custom_imports here
+from sar_mm.checks import UsageError
+from sar_mm.cli.checkpoints import check_checkpoint, check_checkpoint_path
+from sar_mm.cli.config import build_runner, load_config
+from sar_mm.cli.errors import report_errors
+from sar_mm.cli.launchers import leave_process_group, prepare_launcher
+from sar_mm.cli.loaders import set_loader_defaults
+from sar_mm.cli.pictures import PredictionPictures
+from sar_mm.engine.checks import check_test
+from sar_mm.engine.safe_checkpoints import safe_loading
+
+# What mmpretrain's VisualizationHook passes on to its visualizer.
+DRAWING = ('classes', 'draw_gt', 'draw_pred', 'draw_score', 'resize', 'rescale_factor', 'text_cfg')
 
 
 def draw_predictions(runner: Runner, cfg: Config, show_dir: str) -> None:
@@ -68,8 +82,7 @@ def save_predictions(runner: Runner, cfg: Config, out: str) -> None:
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=out))
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     with report_errors():
         check_checkpoint_path(args.checkpoint)
         cfg = load_config(args)
@@ -96,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import check, check_choice
+from ..checks import UsageError, check, check_choice
 from ..registry import ANCHORS
 from .base import PredefinedAnchors
 
@@ -59,7 +59,7 @@ class EmbeddingAnchors(PredefinedAnchors):
             try:
                 return torch.from_numpy(np.load(self.path, allow_pickle=False))
             except (ValueError, TypeError, EOFError, OSError) as error:
-                raise ValueError(
+                raise UsageError(
                     f'Expected argument `path` to be a .npy file with a plain matrix (pickled objects are refused), '
                     f'but got {str(self.path)!r}: {error}'
                 ) from error
@@ -71,7 +71,7 @@ class EmbeddingAnchors(PredefinedAnchors):
         try:
             tensors = load_file(self.path)
         except SafetensorError as error:
-            raise ValueError(
+            raise UsageError(
                 f'Expected argument `path` to be a .safetensors file, but got {str(self.path)!r}: {error}'
             ) from error
         if self.key is None:

@@ -33,6 +33,8 @@ class BalancedFeaturesHead(FeatureHead):
         head=dict(type='SARLinearClsHead', anchor_head=dict(type='BalancedFeaturesHead'))
     """
 
+    newest: Tensor
+
     def __init__(self, *args, weight: float = 1.0, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         check_weight('weight', weight)

@@ -30,6 +30,8 @@ class CenterLossHead(FeatureHead):
         head=dict(type='SARLinearClsHead', anchor_head=dict(type='CenterLossHead', weight=0.1))
     """
 
+    semantic_anchors: Tensor
+
     def __init__(self, *args, weight: float = 0.768, alpha: float = 0.5, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         check_weight('weight', weight)

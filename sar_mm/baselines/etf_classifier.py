@@ -12,6 +12,8 @@ from ..registry import MODELS
 class ETFClassifier(nn.Module):
     """Cosines between features and the fixed vertices of a simplex, (N, C) -> (N, K)."""
 
+    weight: Tensor
+
     def __init__(self, in_features: int, out_features: int, seed: int) -> None:
         super().__init__()
         self.register_buffer('weight', F.normalize(SimplexETFAnchors(seed=seed)(out_features, in_features), dim=1))

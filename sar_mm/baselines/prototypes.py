@@ -33,6 +33,8 @@ class PrototypeHead(FeatureHead):
         head=dict(type='SARLinearClsHead', anchor_head=dict(type='PrototypeHead', momentum=0.99))
     """
 
+    semantic_anchors: Tensor
+
     def __init__(self, *args, momentum: float = 0.999, weight: float = 0.1, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         check_probability('momentum', momentum, ends=True)

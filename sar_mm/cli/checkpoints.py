@@ -2,7 +2,7 @@
 
 import os.path as osp
 import re
-from typing import Iterator, List, Tuple
+from typing import Any, Iterator, List, Tuple
 
 from mmengine.runner import Runner
 from torch import nn
@@ -59,7 +59,7 @@ def check_checkpoint(runner: Runner, path: str, config: str, to_resume: bool) ->
         raise UsageError(f'{path} is not a checkpoint of the model in {config}: {"; ".join(complaints)}')
 
 
-def _predicting_parts(model: nn.Module, runner: Runner) -> Iterator[Tuple[str, nn.Module]]:
+def _predicting_parts(model: Any, runner: Runner) -> Iterator[Tuple[str, nn.Module]]:
     """Yield what predicts in a test, with the prefix of its weights: of a semi-supervised model, one part or both."""
     if not hasattr(model, 'predict_on'):
         yield '', model

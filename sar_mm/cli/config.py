@@ -6,7 +6,7 @@ import inspect
 import os
 import os.path as osp
 import sys
-from typing import Iterable
+from typing import Iterable, Sequence, Union
 
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
@@ -16,6 +16,7 @@ from ..checks import UsageError, did_you_mean
 from ..engine.runner import ResumableRunner
 from ..engine.saving import check_folder
 from ..toolboxes import allow_bases
+from .model_types import check_model_types
 
 _RUNNER_KEYS = [name for name in inspect.signature(Runner.__init__).parameters if name not in ('self', 'cfg')]
 # What runners and tools read besides the arguments of mmengine's Runner.
@@ -25,22 +26,12 @@ _OTHER_KEYS = (
 )
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that all tools with a config have, which are those of the OpenMMLab toolboxes."""
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints; default work_dirs/<config name>')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config, as in model.decode_head.anchor_head.momentum=0.99; lists as key="[a,b]"',
-    )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    # Launchers of different age spell it differently.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-
-
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config and merge the common arguments into it.
+
+    Args:
+        args: ``config``, ``work_dir``, ``launcher``, ``local_rank``, and ``cfg_options``: None, a list of ``KEY=VALUE``
+            as on the command line, or a dict.
 
     Raises:
         UsageError: There is no such file, it is not Python, or ``--cfg-options`` do not fit it.
@@ -53,7 +44,7 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg = Config.fromfile(args.config)
     except SyntaxError as error:  # whose traceback names no file
         raise UsageError(f'config {args.config} cannot be read: syntax error in it or a `_base_`: {error}') from error
-    options = args.cfg_options or {}
+    options = read_options(args.cfg_options)
     warn_of_unread_keys(cfg, options)
     try:
         cfg.merge_from_dict(options)
@@ -66,6 +57,24 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
     return cfg
+
+
+def read_options(given: Union[None, dict, Sequence[str]]) -> dict:
+    """Return ``--cfg-options`` as mmengine's DictAction reads them, or the dict that is given.
+
+    Raises:
+        UsageError: One is not of the form ``KEY=VALUE``.
+    """
+    if not given:
+        return {}
+    if isinstance(given, dict):
+        return given
+    for option in given:
+        if '=' not in option:
+            raise UsageError(f'--cfg-options {option}: expected KEY=VALUE, without spaces around =')
+    read = argparse.Namespace()
+    DictAction(['--cfg-options'], 'options')(argparse.ArgumentParser(), read, given)
+    return read.options
 
 
 def warn_of_unread_keys(cfg: Config, given: Iterable[str]) -> None:
@@ -90,9 +99,10 @@ def build_runner(cfg: Config) -> Runner:
 
     Raises:
         CheckpointError: The work folder cannot be written to.
-        UsageError: The config has no model.
+        UsageError: The config has no model, or a part of it is of an unknown type.
     """
     check_folder('work_dir', cfg.work_dir)
     if 'model' not in cfg:
         raise UsageError('the config has no `model`: add one, or a `_base_` (spelt like this) that has one')
+    check_model_types(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else ResumableRunner.from_cfg(cfg)

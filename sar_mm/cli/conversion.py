@@ -1,7 +1,6 @@
 """What the tools in tools/model_converters/ share: reading the weights of a checkpoint, and writing changed ones."""
 
 import argparse
-from pathlib import Path
 from typing import Any, Callable, Dict
 
 import torch
@@ -11,17 +10,6 @@ from ..checks import UsageError
 from ..engine.safe_checkpoints import CheckpointError, read_checkpoint
 
 Weights = Dict[str, Tensor]
-
-
-def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of every converter."""
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', type=Path, help='a .pth file of mmengine, or a state dict')
-    parser.add_argument('out', metavar='OUT', type=Path, help='where to write the new one')
-    parser.add_argument(
-        '--trust',
-        action='store_true',
-        help='unpickle CHECKPOINT, which can run code in it; needed for training checkpoints with PyTorch below 2.6',
-    )
 
 
 def convert_checkpoint(args: argparse.Namespace, change: Callable[[Weights], Weights]) -> None:

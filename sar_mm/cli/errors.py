@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterable, Iterator, List, Optional
 
 import mmengine.registry
 from mmengine.config import Config
@@ -19,7 +19,7 @@ from ..engine.safe_checkpoints import CheckpointError
 from ..registry import ANCHORS
 
 # What a part of a config without a `type` is built as, by the name of the part.
-_DEFAULTS = dict(train_dataloader=DataLoader, val_dataloader=DataLoader, test_dataloader=DataLoader)
+_DEFAULTS: Dict[str, Any] = dict(train_dataloader=DataLoader, val_dataloader=DataLoader, test_dataloader=DataLoader)
 _DEFAULTS.update(anchor_head='SemanticAnchorHead', anchors='GaussianAnchors', loss='SARLoss', teacher='MeanTeacher')
 _DEFAULTS.update(distribution_alignment='DistributionAlignment')
 
@@ -29,12 +29,15 @@ def report_errors(cfg: Optional[Config] = None) -> Iterator[None]:
     """Print an error to stderr and the log file, and exit: with code 2 after a UsageError or CheckpointError, else 1.
 
     These two are one sentence, with the place in the config; others have a traceback, and a line of help below it.
+    Ctrl-C ends with code 130, as in a shell, and no traceback.
     """
     rank = os.environ.get('RANK', '0')
     name = '' if rank == '0' else f' of rank {rank}'  # any process may be the only one with an error
     try:
         yield
         return
+    except KeyboardInterrupt:
+        text, code = f'interrupted{name}', 130
     except (CheckpointError, UsageError) as error:
         text, code = f'error{name}: {error}{_place_of(error, cfg)}', 2
     except Exception as error:
@@ -49,7 +52,7 @@ def report_errors(cfg: Optional[Config] = None) -> Iterator[None]:
 
 def help_for(error: BaseException, cfg: Optional[Config] = None) -> str:
     """Return a line on a name that an error mentions: its place in the config and the nearest valid one; or nothing."""
-    cause: Optional[BaseException] = error
+    cause: Any = error
     while isinstance(error, ImportError) and cause is not None:  # mmengine raises another one from the first
         if getattr(cause, 'name', None):
             hint = did_you_mean(cause.name, list(sys.modules), cutoff=0.8)
@@ -66,9 +69,14 @@ def _unknown_type(text: str, parts: List[tuple], registered: List[str]) -> str:
     for place, kind in given:
         name = kind.rpartition('.')[2] if isinstance(kind, str) else ''
         if name and kind in text and name not in registered:
-            hint = did_you_mean(name, registered, most=3) or '; put its module into custom_imports and on PYTHONPATH'
-            return f'{place.lstrip(".")}={kind!r} is not registered{hint}'
+            return unknown_type(place.lstrip('.'), kind)
     return ''
+
+
+def unknown_type(place: str, kind: str, scope: Optional[str] = None) -> str:
+    """Return a sentence on a type that is not registered, with the nearest names that are."""
+    hint = did_you_mean(kind.rpartition('.')[2], list(_registered(scope)), most=3)
+    return f'{place}={kind!r} is not registered{hint or "; put its module into custom_imports and on PYTHONPATH"}'
 
 
 def _unknown_option(text: str, parts: List[tuple]) -> str:
@@ -95,7 +103,7 @@ def parts_of(cfg: Optional[Config]) -> List[tuple]:
 
 
 def _walk(node: Any, place: str, registered: Dict[str, Any]) -> Iterator[tuple]:
-    children = enumerate(node) if isinstance(node, (list, tuple)) else ()
+    children: Iterable[tuple] = enumerate(node) if isinstance(node, (list, tuple)) else ()
     if isinstance(node, dict):
         kind = node.get('type', _DEFAULTS.get(place.rpartition('.')[2]))
         kind = registered.get(kind.rpartition('.')[2]) if isinstance(kind, str) else kind

@@ -7,6 +7,7 @@ import sys
 import time
 import uuid
 from datetime import timedelta
+from typing import Any
 
 import torch.distributed
 from mmengine.config import Config
@@ -19,22 +20,25 @@ from ..checks import UsageError
 
 
 def prepare_launcher(cfg: Config) -> None:
-    """Start the process group of ``--launcher pytorch`` where mmengine cannot: on CPUs, and with restarts of torchrun.
+    """Set the model wrapper of several processes, and start their group where mmengine cannot.
 
-    After a restart, torchrun's store still has the addresses of the ended processes, and the new ones would wait for
-    those without end.
+    That is with ``--launcher pytorch`` on CPUs and with restarts of torchrun: after one, torchrun's store still has the
+    addresses of the ended processes, and the new ones would wait for those without end.
 
     Raises:
         UsageError: The process was not started by torchrun.
     """
+    if cfg.launcher == 'none':
+        return
+    cfg.model_wrapper_cfg = model_wrapper(cfg)
     if cfg.launcher != 'pytorch':
         return
     if 'RANK' not in os.environ:
         raise UsageError('--launcher pytorch is for processes started by torchrun: use tools/dist_train.sh CONFIG GPUS')
     device, restarts = get_device(), os.environ.get('TORCHELASTIC_MAX_RESTARTS', '0')
+    options: dict
     if device == 'cpu':
         options = dict(backend='gloo')
-        cfg.model_wrapper_cfg = wrapper_on_cpu(cfg)
     elif device == 'cuda' and restarts != '0':
         options = dict(cfg.get('env_cfg', {}).get('dist_cfg', dict(backend='nccl')))  # what mmengine would take
         if options.get('timeout') is not None:
@@ -47,14 +51,20 @@ def prepare_launcher(cfg: Config) -> None:
     torch.distributed.init_process_group(store=store, rank=rank, world_size=world_size, **options)
 
 
-def wrapper_on_cpu(cfg: Config) -> dict:
-    """Return the ``model_wrapper_cfg`` of a config, completed for a CPU.
+def model_wrapper(cfg: Config) -> dict:
+    """Return the ``model_wrapper_cfg`` of a config, or of one that has none: SARDistributedDataParallel.
 
-    mmengine sets ``device_ids`` of a wrapper derived from PyTorch's DistributedDataParallel to a GPU unless they are
-    given. ``broadcast_buffers`` is mmengine's default without a ``model_wrapper_cfg``.
+    ``broadcast_buffers`` is mmengine's default without a ``model_wrapper_cfg``. On a CPU, mmengine would set
+    ``device_ids`` of a wrapper derived from PyTorch's DistributedDataParallel to a GPU unless they are given.
     """
     own = cfg.get('model_wrapper_cfg')
-    wrapper = dict(find_unused_parameters=cfg.get('find_unused_parameters', False)) if own is None else dict(own)
+    if own is None:
+        unused = cfg.get('find_unused_parameters', False)
+        wrapper = dict(type='SARDistributedDataParallel', find_unused_parameters=unused, broadcast_buffers=False)
+    else:
+        wrapper = dict(own)
+    if get_device() != 'cpu':
+        return wrapper
     kind = wrapper.setdefault('type', 'MMDistributedDataParallel')
     kind = MODEL_WRAPPERS.get(kind) if isinstance(kind, str) else kind
     if isinstance(kind, type) and issubclass(kind, DistributedDataParallel):
@@ -64,7 +74,7 @@ def wrapper_on_cpu(cfg: Config) -> dict:
     return wrapper
 
 
-def _meet(store: torch.distributed.Store, rank: int, world_size: int) -> str:
+def _meet(store: Any, rank: int, world_size: int) -> str:
     """Return a name that all processes of this start share, and that no earlier start had.
 
     torchrun's count of restarts cannot be the name: each node counts only the failures of its own processes.

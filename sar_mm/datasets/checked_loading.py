@@ -95,7 +95,7 @@ def _check_depth(name: str, path: Optional[str]) -> None:
     """Raise a ValueError if mmseg's LoadAnnotations, which keeps the lowest 8 bits, would change labels."""
     with suppress(OSError), Image.open(path or '') as file:  # it may not be on this file system
         if file.mode.startswith('I'):
-            largest = int(np.max(file))
+            largest = int(np.asarray(file).max())
             _require(largest < 256, name, f'has labels up to {largest}, and mmseg reads labels of 8 bits')
 
 

@@ -3,13 +3,13 @@
 import json
 import os.path as osp
 from itertools import chain
-from typing import Any, List, Optional, Sequence
+from typing import Any, List, Optional
 
 import numpy as np
 from mmengine.dataset import RepeatDataset
 from mmengine.fileio import get_text
 
-from ..checks import check, check_choice, check_integer
+from ..checks import UsageError, check, check_choice, check_integer
 
 TOOL = 'tools/dataset_converters/class_counts.py'
 KINDS = ('pixels', 'images')
@@ -49,7 +49,7 @@ def full_init(dataset: Any) -> None:
         dataset.full_init()
 
 
-def count_labels(dataset: Any, labels: Sequence[int]) -> List[int]:
+def count_labels(dataset: Any, labels: Any) -> List[int]:
     """Return how often each class of a data set is in ``labels``; a ValueError for one outside [0, K)."""
     return np.bincount(labels, minlength=count_classes(dataset, labels)).tolist()
 
@@ -78,7 +78,7 @@ def image_labels(dataset: Any) -> List[List[int]]:
         except (AttributeError, KeyError, NotImplementedError):  # the last is what mmengine's BaseDataset raises
             continue
         return [np.ravel(label).tolist() for label in labels]
-    raise ValueError(
+    raise UsageError(
         f'{type(dataset).__name__} has no labels of images to count. For segmentation, write the counts to a file '
         f'with `python {TOOL} CONFIG` and name it where the counts are needed, as in ClassCountsHook(file=...)'
     )
@@ -92,7 +92,7 @@ def image_label(dataset: Any) -> np.ndarray:
     return np.array(labels, dtype=np.int64).reshape(-1)
 
 
-def count_classes(dataset: Any, labels: Sequence[int]) -> int:
+def count_classes(dataset: Any, labels: Any) -> int:
     """Return the number of classes K; a ValueError for a label outside [0, K)."""
     lowest, highest = (int(min(labels)), int(max(labels))) if len(labels) else (0, -1)
     classes = getattr(dataset, 'metainfo', {}).get('classes')
@@ -122,15 +122,15 @@ def read_class_counts(path: str, kind: str = 'pixels') -> List[int]:
     except FileNotFoundError as error:
         raise FileNotFoundError(f'there are no class counts in {path}; `python {TOOL} CONFIG` writes them') from error
     except ValueError as error:  # no text, or no JSON
-        raise ValueError(f'{path} is not a JSON file of class counts: {error}') from error
+        raise UsageError(f'{path} is not a JSON file of class counts: {error}') from error
     if not isinstance(content, dict) or not isinstance(content.get('classes'), list):
-        raise ValueError(f'{path} is not a file of class counts as {TOOL} writes it: it has no list "classes"')
+        raise UsageError(f'{path} is not a file of class counts as {TOOL} writes it: it has no list "classes"')
     if kind not in content:
         there = [name for name in KINDS if name in content]
-        raise ValueError(f'{path} has no counts of kind={kind!r}, only of {there}')
+        raise UsageError(f'{path} has no counts of kind={kind!r}, only of {there}')
     counts, classes = content[kind], content['classes']
     if not isinstance(counts, list) or len(counts) != len(classes):
-        raise ValueError(f'"{kind}" in {path} should be a list with one count for each of the {len(classes)} classes')
+        raise UsageError(f'"{kind}" in {path} should be a list with one count for each of the {len(classes)} classes')
     for name, count in zip(classes, counts):
         check_integer(f'{kind} of class {name} in {path}', count, 0)
     return counts

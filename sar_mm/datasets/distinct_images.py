@@ -2,7 +2,7 @@
 
 from collections import Counter
 from itertools import chain
-from typing import Any, List
+from typing import Any, Dict, Hashable, List
 
 from .class_counts import class_counts, count_labels, image_labels, labeled_part
 from .views import image_sources
@@ -32,13 +32,13 @@ def distinct_images(dataset: Any) -> List[int]:
     keys = {}
     if len(roots) > 1 and all(hasattr(root, 'get_data_info') for root in roots.values()):
         for root in roots.values():
-            seen = Counter()  # a data set may hold several images in one file
+            seen: Dict[str, int] = Counter()  # a data set may hold several images in one file
             for index in range(len(root)):
                 path = root.get_data_info(index).get('img_path')
                 if path is not None:
                     keys[id(root), index] = (path, seen[path])
                     seen[path] += 1
-    first = {}
+    first: Dict[Hashable, int] = {}
     for entry, (root, index) in enumerate(sources):
         first.setdefault(keys.get((id(root), index), (id(root), index)), entry)
     return list(first.values())

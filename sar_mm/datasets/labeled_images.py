@@ -2,13 +2,12 @@
 
 import json
 from collections import Counter
-from numbers import Integral
-from typing import List, Optional, Sequence, Set, Union
+from typing import Dict, List, Optional, Sequence, Set, Union
 
 import numpy as np
 from mmengine.fileio import get_text
 
-from ..checks import check_integer
+from ..checks import UsageError, check_integer
 
 
 def draw_per_class(
@@ -36,12 +35,12 @@ def draw_per_class(
     Raises:
         ValueError: A class has too few images.
     """
-    numbers = [per_class] * num_classes if isinstance(per_class, Integral) else per_class
+    numbers: List[int] = np.broadcast_to(per_class, num_classes).tolist()
     drawn = [np.zeros(0, dtype=np.int64)]
     for label, number in enumerate(numbers):
         images = np.flatnonzero(labels == label)
         if len(images) < number:
-            raise ValueError(f'{class_name(label, classes)} has {len(images)} images, but {number} are to be drawn')
+            raise UsageError(f'{class_name(label, classes)} has {len(images)} images, but {number} are to be drawn')
         drawn.append(np.random.default_rng([seed, label]).permutation(images)[:number])
     return np.sort(np.concatenate(drawn))
 
@@ -78,9 +77,9 @@ def draw_covering(classes_of_image: Sequence[Set[int]], count: int, seed: int = 
     """
     check_integer('count', count, 1)
     if count > len(classes_of_image):
-        raise ValueError(f'there are {len(classes_of_image)} images, but {count} are to be drawn')
+        raise UsageError(f'there are {len(classes_of_image)} images, but {count} are to be drawn')
     order = np.random.default_rng(seed).permutation(len(classes_of_image)).tolist()
-    images_of_class = {}
+    images_of_class: Dict[int, List[int]] = {}
     for index in order:
         for label in classes_of_image[index]:
             images_of_class.setdefault(label, []).append(index)
@@ -90,7 +89,7 @@ def draw_covering(classes_of_image: Sequence[Set[int]], count: int, seed: int = 
             drawn.append(images_of_class[label][0])
             covered |= set(classes_of_image[drawn[-1]])
     if len(drawn) > count:
-        raise ValueError(
+        raise UsageError(
             f'{count} images are too few to show all {len(covered)} classes with seed {seed}, which takes {len(drawn)}'
         )
     taken = set(drawn)
@@ -113,11 +112,11 @@ def read_indices(path: str) -> List[int]:
     try:
         indices = json.loads(text)['label'] if text.startswith('{') else [int(line) for line in text.split()]
     except (KeyError, ValueError) as error:
-        raise ValueError(f'{message}: {type(error).__name__}: {error}') from error
+        raise UsageError(f'{message}: {type(error).__name__}: {error}') from error
     is_list = isinstance(indices, list) and all(type(index) is int and index >= 0 for index in indices)
     if not is_list or not indices:
-        raise ValueError(message)
+        raise UsageError(message)
     twice = [index for index, number in Counter(indices).items() if number > 1]
     if twice:
-        raise ValueError(f'{path} lists {len(twice)} indices twice, {twice[0]} for one')
+        raise UsageError(f'{path} lists {len(twice)} indices twice, {twice[0]} for one')
     return indices

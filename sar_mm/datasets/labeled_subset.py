@@ -1,8 +1,8 @@
-from typing import Any, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, List, Optional, Tuple, Union
 
 import numpy as np
 
-from ..checks import check, check_choice, check_integer, check_seed, is_number
+from ..checks import UsageError, check, check_choice, check_integer, check_seed, is_number
 from ..registry import DATASETS
 from .class_counts import count_classes, image_label, image_labels
 from .labeled_images import draw_fraction, draw_per_class, read_indices
@@ -62,7 +62,7 @@ class LabeledSubset(DatasetView):
         options = dict(per_class=per_class, fraction=fraction, file=file)
         given = [name for name, value in options.items() if value is not None]
         if len(given) != 1:
-            raise ValueError(f'Expected exactly one of `per_class`, `fraction` and `file`, but got {given or "none"}')
+            raise UsageError(f'Expected exactly one of `per_class`, `fraction` and `file`, but got {given or "none"}')
         check_seed(seed)
         self.part = part
         self.per_class = per_class
@@ -71,22 +71,24 @@ class LabeledSubset(DatasetView):
         self.seed = seed
         super().__init__(dataset, lazy_init)
 
-    def select(self) -> Tuple[np.ndarray, Optional[Sequence], Optional[int]]:
+    def select(self) -> Tuple[np.ndarray, Any, Optional[int]]:
         labeled, labels = self._draw() if self.file is None else self._read()
         indices = labeled
         if self.part == 'unlabeled':
             indices = np.setdiff1d(np.arange(len(self.dataset)), labeled)
         if labels is None:
             return indices, None, None
-        labels = [labels[index] for index in indices.tolist()]
-        if any(len(label) != 1 for label in labels):
-            return indices, labels, None
-        labels = np.array(labels, dtype=np.int64).reshape(-1)
-        return indices, labels, count_classes(self.dataset, labels)
+        shown = [labels[index] for index in indices.tolist()]
+        if any(len(label) != 1 for label in shown):
+            return indices, shown, None
+        single = np.array(shown, dtype=np.int64).reshape(-1)
+        return indices, single, count_classes(self.dataset, single)
 
     def _draw(self) -> Tuple[np.ndarray, np.ndarray]:
         """Return the indices of the labeled images, and the labels of every image, (N, 1)."""
         labels = image_label(self.dataset)
+        draw: Callable
+        number: Any
         draw, number = (draw_fraction, self.fraction) if self.per_class is None else (draw_per_class, self.per_class)
         num_classes, classes = count_classes(self.dataset, labels), self.dataset.metainfo.get('classes')
         return draw(labels, number, num_classes, self.seed, classes), labels[:, None]
@@ -100,5 +102,5 @@ class LabeledSubset(DatasetView):
             labels = None
         if indices[-1] >= len(self.dataset):
             name = type(self.dataset).__name__
-            raise ValueError(f'{self.file} lists image {indices[-1]}, but {name} has {len(self.dataset)} images')
+            raise UsageError(f'{self.file} lists image {indices[-1]}, but {name} has {len(self.dataset)} images')
         return indices, labels

@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from ..checks import check, check_choice, check_integer, check_seed, is_number
+from ..checks import UsageError, check, check_choice, check_integer, check_seed, is_number
 from ..registry import DATASETS
 from .class_counts import count_labels, image_label
 from .labeled_images import class_name, draw_per_class
@@ -105,7 +105,7 @@ class LongTailedDataset(DatasetView):
         names = [class_name(label, self.dataset.metainfo.get('classes')) for label in range(len(order))]
         for label in order:
             if available[label] == 0:
-                raise ValueError(f'{names[label]} has no image in {type(self.dataset).__name__}')
+                raise UsageError(f'{names[label]} has no image in {type(self.dataset).__name__}')
 
         def profile(largest: int) -> Dict[int, int]:
             counts = long_tailed_counts(len(order), largest, self.imbalance_factor, self.profile)
@@ -123,10 +123,10 @@ class LongTailedDataset(DatasetView):
         counts = profile(largest)
         settings = f'max_per_class={largest}, imbalance_factor={self.imbalance_factor}'
         for label in lacks(largest):
-            raise ValueError(
+            raise UsageError(
                 f'{names[label]} has {available[label]} images, but {counts[label]} are needed with {settings}'
             )
         for label in order:
             if counts[label] == 0:
-                raise ValueError(f'{names[label]} would get 0 images with {settings}')
+                raise UsageError(f'{names[label]} would get 0 images with {settings}')
         return [counts[label] for label in range(len(order))]

@@ -94,7 +94,7 @@ class NoisyLabels(DatasetView):
         if not lazy_init:
             self.full_init()
 
-    def select(self) -> Tuple[np.ndarray, np.ndarray, int]:
+    def select(self) -> Tuple[np.ndarray, Any, Optional[int]]:
         self._clean_labels = image_label(self.dataset)
         num_classes = count_classes(self.dataset, self._clean_labels)
         name = type(self._images).__name__

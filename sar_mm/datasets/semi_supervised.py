@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.structures import BaseDataElement
 
-from ..checks import check, check_flag, check_integer
+from ..checks import UsageError, check, check_flag, check_integer
 from ..registry import DATASETS
 from .views import image_sources, underlying
 
@@ -96,10 +96,10 @@ class SemiSupervisedDataset:
         for name in ('labeled', 'unlabeled'):
             dataset = _load(name, getattr(self, name), lazy_init=False)
             if len(dataset) == 0:
-                raise ValueError(f'SemiSupervisedDataset has no {name} images: {_source(dataset)} is empty')
+                raise UsageError(f'SemiSupervisedDataset has no {name} images: {_source(dataset)} is empty')
             classes.append(getattr(dataset, 'metainfo', {}).get('classes'))
         if None not in classes and list(classes[0]) != list(classes[1]):
-            raise ValueError(
+            raise UsageError(
                 f'the labeled images have the classes {list(classes[0])}, but the unlabeled ones {list(classes[1])}'
             )
         if not self.labeled_among_unlabeled:
@@ -157,7 +157,7 @@ class SemiSupervisedDataset:
 
     def _reading_error(self, index: int) -> Tuple[Optional[str], Optional[str]]:
         """Return the file of an unlabeled image, and why it cannot be read, or None if it can."""
-        info = getattr(self.unlabeled, 'get_data_info', lambda index: {})(index)
+        info: dict = getattr(self.unlabeled, 'get_data_info', lambda index: {})(index)
         path = info.get('img_path')
         if path is None:
             return path, None
@@ -196,7 +196,7 @@ def _load(name: str, dataset: Any, lazy_init: bool) -> Any:
         # For an empty folder, mmengine passes on NumPy's message.
         is_empty = 'need at least one array to concatenate' in str(error)
         reason = 'there is no such image' if is_empty else error
-        raise ValueError(
+        raise UsageError(
             f'the {name} images of SemiSupervisedDataset cannot be loaded from {_source(dataset)}: {reason}'
         ) from error
 
@@ -224,7 +224,7 @@ def _identities(dataset: Any) -> Dict[Hashable, str]:
     paths = [info.get('img_path') for info in infos]
     if paths and None not in paths:
         return {osp.abspath(path): path for path in paths}
-    names = {}
+    names: Dict[Hashable, str] = {}
     for root, index in image_sources(dataset):
         place = getattr(root, 'data_root', None)
         source = (id(root),) if place is None else (type(root), len(root), osp.abspath(place))
@@ -237,7 +237,7 @@ def _check_overlap(labeled: Any, unlabeled: Any) -> None:
     shared = names.keys() & _identities(unlabeled).keys()
     if shared:
         example = min(names[key] for key in shared)
-        raise ValueError(
+        raise UsageError(
             f'{len(shared)} of the {len(labeled)} labeled images are unlabeled, too: {example} for one; if that is '
             'intended, as in FixMatch, set labeled_among_unlabeled=True'
         )

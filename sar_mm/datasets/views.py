@@ -1,8 +1,8 @@
-"""Data sets that show some images of another one."""
+"""Data sets that show some images of another one, and walks through wrapped ones."""
 
 from bisect import bisect_right
 from copy import deepcopy
-from typing import Any, List, Optional, Sequence, Tuple, Union
+from typing import Any, Iterator, List, Optional, Tuple, Union
 
 import numpy as np
 from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset, force_full_init
@@ -33,7 +33,7 @@ class DatasetView:
     """
 
     _indices: np.ndarray  # into the data set, (N,) int64
-    _labels: Optional[Sequence]  # one class index per image, (N,) int64, or a list of them; None where there are none
+    _labels: Any  # one class index per image, (N,) int64, or a list of them; None where there are none
 
     def __init__(self, dataset: Union[dict, Any], lazy_init: bool = False) -> None:
         valid = "a data set, or its config: a dict such as dict(type='CIFAR10', ...)"
@@ -44,7 +44,7 @@ class DatasetView:
         if not lazy_init:
             self.full_init()
 
-    def select(self) -> Tuple[np.ndarray, Optional[Sequence], Optional[int]]:
+    def select(self) -> Tuple[np.ndarray, Any, Optional[int]]:
         """Return the indices to show, their labels and, if each image has one label, the number of classes."""
         raise NotImplementedError
 
@@ -84,7 +84,7 @@ class DatasetView:
         """Return the class index of every image, (N,) int64; a NotImplementedError if images have none."""
         return np.array(self._known_labels(), dtype=np.int64).reshape(len(self))
 
-    def _known_labels(self) -> Sequence:
+    def _known_labels(self) -> Any:
         if self._labels is None:
             raise NotImplementedError(f'{type(self.dataset).__name__} has no labels of images')
         return self._labels
@@ -107,6 +107,24 @@ class DatasetView:
             if data is not None:
                 return data
         raise RuntimeError(f'the pipeline returned None for each of the {len(self)} images of {type(self).__name__}')
+
+
+def inner_datasets(dataset: Any, place: str, part: str = 'labeled') -> List[Tuple[Any, str]]:
+    """Return the data sets that a wrapper holds, with their places; a SemiSupervisedDataset holds one per ``part``."""
+    if hasattr(dataset, 'unlabeled'):
+        return [(getattr(dataset, part), f'{place}.{part}')]
+    if isinstance(getattr(dataset, 'datasets', None), (list, tuple)):
+        return [(each, f'{place}.datasets.{index}') for index, each in enumerate(dataset.datasets)]
+    return [(dataset.dataset, f'{place}.dataset')] if hasattr(dataset, 'dataset') else []
+
+
+def leaf_datasets(dataset: Any, place: str, part: str = 'labeled') -> Iterator[Tuple[Any, str]]:
+    """Yield the data sets within wrappers, with their places; see :func:`inner_datasets`."""
+    inner = inner_datasets(dataset, place, part)
+    if not inner:
+        yield dataset, place
+    for each, each_place in inner:
+        yield from leaf_datasets(each, each_place, part)
 
 
 def inner_image(dataset: Any, index: int) -> Optional[Tuple[Any, int]]:

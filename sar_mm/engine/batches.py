@@ -26,7 +26,8 @@ def check_batches(loop: BaseLoop, place: str) -> None:
     loader = getattr(loop, 'dataloader', None)
     if asked == 0 or not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
         return
-    number, name = len(loader.dataset), type(loader.dataset).__name__
+    dataset: Any = loader.dataset
+    number, name = len(dataset), type(dataset).__name__
     options = [f'{option}={getattr(_batches(loader), option, None)}' for option in ('batch_size', 'drop_last')]
     if number == 0:
         raise UsageError(

@@ -133,7 +133,7 @@ def check_resumed_anchors(model: nn.Module, checkpoint: dict) -> None:
         if difference is not None:
             raise UsageError(
                 f'model.{name}.anchors: {difference}. To resume, set those of the checkpoint; to change them, start a '
-                'new run from its weights with load_from, which starts S anew'
+                'new run from its weights with load_from, which restarts S'
             )
 
 
@@ -147,7 +147,7 @@ def check_sync_bn(model: nn.Module) -> None:
             )
 
 
-def classifying_heads(model: nn.Module) -> Iterator[Head]:
+def classifying_heads(model: Any) -> Iterator[Head]:
     """Yield the heads of a segmentor or classifier that have a ``num_classes``, and of the student of a semi model."""
     place = 'model'
     if hasattr(model, 'student'):
@@ -205,13 +205,14 @@ def check_class_weights(heads: List[Head]) -> None:
 def _losses(head: Head) -> Iterator[Tuple[str, nn.Module]]:
     """Yield the losses of a head with their places in the config."""
     for attribute, name in (('loss_decode', 'loss_decode'), ('loss_module', 'loss')):
-        loss = getattr(head.module, attribute, None)
+        loss: Any = getattr(head.module, attribute, None)
         if isinstance(loss, nn.ModuleList):
             yield from ((f'{head.place}.{name}.{index}', each) for index, each in enumerate(loss))
         elif loss is not None:
             yield f'{head.place}.{name}', loss
-    anchor_head = getattr(head.module, 'anchor_head', None)
-    for part in anchor_head.children() if isinstance(anchor_head, nn.ModuleDict) else (anchor_head,):
+    anchor_head: Any = getattr(head.module, 'anchor_head', None)
+    parts: List[Any] = list(anchor_head.children()) if isinstance(anchor_head, nn.ModuleDict) else [anchor_head]
+    for part in parts:
         if hasattr(part, 'loss_module'):
             yield f'{head.place}.anchor_head.loss', part.loss_module
 

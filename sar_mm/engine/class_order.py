@@ -1,15 +1,17 @@
 """Checks of the order of class names: in a wrong one, every class would get the scores of another."""
 
 import json
+import logging
 import os.path as osp
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 from mmengine.fileio import get_text
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 
 from ..checks import UsageError
 from ..datasets import read_class_counts
-from .unlabeled import inner_datasets
+from ..datasets.views import leaf_datasets
 
 _MARK = '\ufeff'  # byte order mark
 
@@ -17,8 +19,8 @@ _MARK = '\ufeff'  # byte order mark
 def check_class_order(datasets: Dict[str, Any]) -> None:
     """Check that data sets name their classes in the order of their labels, and all in the same order.
 
-    Folders are labeled in sorted order, CIFAR and MNIST as published, whatever the names in the config are. Only lists
-    of the same names are compared.
+    Folders are labeled in sorted order, CIFAR and MNIST as published, whatever the names in the config are. Lists of as
+    many, but other names, get a warning.
 
     Args:
         datasets: Data sets by their places in the config; wrapped ones are checked, too, except unlabeled ones.
@@ -28,7 +30,7 @@ def check_class_order(datasets: Dict[str, Any]) -> None:
     """
     named: List[Tuple[str, List[str]]] = []
     for place, dataset in datasets.items():
-        for leaf, leaf_place in _labeled_leaves(dataset, place):
+        for leaf, leaf_place in leaf_datasets(dataset, place):
             if hasattr(leaf, 'full_init'):
                 leaf.full_init()  # which reads the folders
             classes, kind = _classes(leaf), type(leaf).__name__
@@ -37,7 +39,7 @@ def check_class_order(datasets: Dict[str, Any]) -> None:
             if isinstance(folders, dict):
                 right = sorted(folders, key=folders.get)
                 what = f'{leaf_place}: the classes are in another order than the folders that they name'
-                remedy = f'set classes={right}, and make text anchors anew that were made for the other order'
+                remedy = f'set classes={right}, and make the text anchors again that were made for the other order'
                 _compare(classes, right, what, f'{kind} labels folders in sorted order: {remedy}')
             right = _published_classes(leaf)
             what = f'{leaf_place}: the classes are in another order than the labels of {kind}'
@@ -47,6 +49,13 @@ def check_class_order(datasets: Dict[str, Any]) -> None:
         for other, right in named[:index]:
             remedy = f'Name them alike, as in {other} if its order is right: classes={right}'
             _compare(classes, right, f'{place} has the classes of {other} in another order', remedy)
+            if classes and len(classes) == len(right) and set(classes) != set(right):
+                here, there = (sorted(set(one) - set(two))[:3] for one, two in ((classes, right), (right, classes)))
+                message = (
+                    f'{place} and {other} have {len(classes)} classes each, but of other names: {", ".join(here)} here,'
+                    f' {", ".join(there)} there. Labels are numbers: check that each stands for the same class in both'
+                )
+                print_log(message, 'current', logging.WARNING)
 
 
 def check_order_of_counts(hooks: List[Hook], datasets: Dict[str, Any]) -> None:
@@ -63,7 +72,7 @@ def check_order_of_counts(hooks: List[Hook], datasets: Dict[str, Any]) -> None:
         for place, dataset in datasets.items():
             classes = _classes(dataset)
             what = f'ClassCountsHook(file={file!r}) has the classes of {place} in another order'
-            remedy = 'write the counts anew with tools/dataset_converters/class_counts.py'
+            remedy = 'write the counts again with tools/dataset_converters/class_counts.py'
             _compare(classes, right, what, f'The order of the data is {classes}: {remedy}')
 
 
@@ -74,7 +83,7 @@ def check_order_of_checkpoint(checkpoint: dict, dataset: Any, place: str) -> Non
     outputs. In mmpretrain, a different order may be a corrected one.
     """
     trained = [str(name) for name in _meta_classes(checkpoint.get('meta', {}).get('dataset_meta'))]
-    for leaf, leaf_place in _labeled_leaves(dataset, place):
+    for leaf, leaf_place in leaf_datasets(dataset, place):
         if hasattr(leaf, 'label_map') and (getattr(leaf, 'METAINFO', None) or {}).get('classes'):
             what = f'{leaf_place} has the classes of the checkpoint in another order'
             _compare(_classes(leaf), trained, what, f'Set metainfo=dict(classes={trained})')
@@ -87,25 +96,15 @@ def _compare(classes: List[str], right: List[str], what: str, remedy: str) -> No
         raise UsageError(f'{what}: label {label} is {right[label]} there, {classes[label]} here. {remedy}')
 
 
-def _labeled_leaves(dataset: Any, place: str) -> Iterator[Tuple[Any, str]]:
-    """Yield the data sets within wrappers, with their places; of a SemiSupervisedDataset, the labeled ones."""
-    is_semi = hasattr(dataset, 'labeled')
-    inner = [(dataset.labeled, f'{place}.labeled')] if is_semi else inner_datasets(dataset, place)
-    for each, each_place in inner:
-        yield from _labeled_leaves(each, each_place)
-    if not inner:
-        yield dataset, place
-
-
 def _published_classes(dataset: Any) -> List[str]:
     """Return the classes of a published data set of mmpretrain in the order of its labels; nothing of any other.
 
     Lists, folders and a ``load_data_list`` of the user may number classes otherwise; VOC's labels are names.
     """
-    kind = type(dataset)
-    loads = getattr(kind, 'load_data_list', None)
-    is_published = getattr(loads, '__module__', '').startswith('mmpretrain.') and kind.__name__ != 'VOC'
-    if not is_published or getattr(dataset, 'ann_file', '') or hasattr(dataset, 'folder_to_idx'):
+    kind: Any = type(dataset)
+    loads: Any = getattr(kind, 'load_data_list', None)
+    is_published = str(getattr(loads, '__module__', '')).startswith('mmpretrain.') and kind.__name__ != 'VOC'
+    if not is_published or hasattr(dataset, 'folder_to_idx') or bool(getattr(dataset, 'ann_file', '')):
         return []
     return [str(name) for name in _meta_classes(getattr(kind, 'METAINFO', None))]
 

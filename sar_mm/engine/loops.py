@@ -1,6 +1,6 @@
 """Loops of the runner."""
 
-from typing import Dict, List, Union
+from typing import Any, Dict, List, Union
 
 from mmengine.evaluator import Evaluator
 from mmengine.model import is_model_wrapper
@@ -48,7 +48,7 @@ class TeacherStudentValLoop(ValLoop):
 
     def run(self) -> Dict[str, object]:
         """Validate the student, then the teacher, and return the metrics of both; ``predict_on`` stays."""
-        model = self._find_model()
+        model: Any = self._find_model()
         self.runner.call_hook('before_val')
         self.runner.call_hook('before_val_epoch')
         self.runner.model.eval()

@@ -42,6 +42,7 @@ class SeededLoader(DataLoader):
     """
 
     def __init__(self, loader: DataLoader, seed: int) -> None:
+        order: dict
         if loader.batch_sampler is not None and loader.batch_size is None:
             order = dict(batch_sampler=loader.batch_sampler)
         else:
@@ -50,11 +51,11 @@ class SeededLoader(DataLoader):
         is_batched = self.batch_sampler is not None
         self.places = _Places(self.batch_sampler if is_batched else self.sampler, is_batched, seed)
 
-    def __iter__(self) -> Iterator:
-        loader = self._iterator  # kept for its persistent workers; mmpretrain's SwitchRecipeHook sets it to None
+    def __iter__(self) -> Any:
+        loader: Any = self._iterator  # kept for its persistent workers; mmpretrain's SwitchRecipeHook sets it to None
         if loader is None:
             places = self.places
-            order = dict(batch_sampler=places) if places.is_batched else dict(sampler=places, batch_size=None)
+            order: dict = dict(batch_sampler=places) if places.is_batched else dict(sampler=places, batch_size=None)
             options = {name: getattr(self, name) for name in _OPTIONS}  # hooks may have changed them
             loader = DataLoader(SeededDataset(self.dataset, places.seed), **order, **options)
             if self.persistent_workers:
@@ -147,16 +148,17 @@ class _Places:
             under_way, self.under_way = self.under_way, None
             yield from under_way
             return
-        this_pass, number, drawn = self.next_pass, 0, None
+        this_pass, number = self.next_pass, 0
+        drawn: Any = None
         self.next_pass += 1
         for step in count():
             with _states_kept():
                 torch.default_generator.manual_seed(_seed(self.seed, _ORDER, this_pass, step))
                 drawn = iter(self.sampler) if drawn is None else drawn
-                batch = next(drawn, _END)
+                batch: Any = next(drawn, _END)
             if batch is _END:
                 return
-            indices = list(batch) if self.is_batched else [batch]
+            indices: List[Any] = list(batch) if self.is_batched else [batch]
             placed = [PlacedIndex(index, (this_pass, place)) for place, index in enumerate(indices, number)]
             number += len(indices)
             yield placed if self.is_batched else placed[0]

@@ -31,8 +31,9 @@ def newest_checkpoint(work_dir: str, hooks: Sequence[Hook], logger: logging.Logg
         CheckpointError: All checkpoints are damaged, or the last one of an object store is not there.
     """
     hooks = [hook for hook in hooks if isinstance(hook, CheckpointHook)]
-    named, damaged = _last_checkpoint(work_dir), []
-    remedy = 'to start anew, or name a checkpoint with --resume PATH'
+    named = _last_checkpoint(work_dir)
+    damaged: List[str] = []
+    remedy = 'to start from scratch, or name a checkpoint with --resume PATH'
     for hook in hooks:
         # An object store has a checkpoint whole or not at all.
         if named and not hook.file_client_args and not is_local(named, hook.backend_args):
@@ -48,7 +49,7 @@ def newest_checkpoint(work_dir: str, hooks: Sequence[Hook], logger: logging.Logg
     for path in _checkpoints(folders, [*names, 'iter_{}.pth', 'epoch_{}.pth'], named):
         if _is_whole(path):
             for other in damaged:
-                logger.warning(f'{other} is damaged and passed over: training goes on from {path}.')
+                logger.warning(f'{other} is damaged and skipped: training goes on from {path}.')
             logger.info(f'Resume from {path}, the newest whole checkpoint in {" and ".join(folders)}.')
             return path
         damaged.append(path)
@@ -81,7 +82,7 @@ def _checkpoints(folders: Sequence[str], names: Sequence[str], named: str) -> Li
             match = number.fullmatch(Path(path).relative_to(folder).as_posix())
             if match and osp.isfile(path):
                 found[path] = (osp.getmtime(path), [int(each) for each in match.groups()])
-    paths = sorted(found, key=found.get, reverse=True)
+    paths = sorted(found, key=found.__getitem__, reverse=True)
     # The work folder may have been moved since.
     ends = [osp.join(folder, *Path(named).parts[-1 - name.count('/') :]) for folder, name in product(folders, names)]
     last = [path for path in (named, *ends) if named and osp.isfile(path)][:1]

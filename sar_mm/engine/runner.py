@@ -29,7 +29,7 @@ class ResumableRunner(Runner):
       its own is resumed with the one that it was started with.
     - A file with the name of a checkpoint is whole (:func:`.whole_file`).
     - ``resume=True`` without ``load_from``, or ``resume='auto'``, takes the newest whole checkpoint
-      (:func:`.newest_checkpoint`). Where there is none at all, training starts anew, with ``resume='auto'`` from
+      (:func:`.newest_checkpoint`). Where there is none, training starts from scratch, with ``resume='auto'`` from
       ``load_from``.
     - Before CheckpointHook saves and before a validation, all processes take the main one's running statistics
       (:class:`.ShareBuffersHook`).
@@ -49,6 +49,8 @@ class ResumableRunner(Runner):
         runner_type = 'ResumableRunner'  # for the toolboxes' own tools/train.py
     """
 
+    _resume: Any  # mmengine's, True or 'auto' to resume
+    _load_from: Any  # mmengine's, the path
     _has_chosen = False  # whether it is known which checkpoint to resume
     checkpoint: Optional[dict] = None  # the chosen one, until it is loaded
     _has_saved = False
@@ -73,7 +75,7 @@ class ResumableRunner(Runner):
         return super().train()
 
     def choose_checkpoint(self) -> Optional[str]:
-        """Return the checkpoint to resume, or None to start anew, and take its seed; the log says which and why.
+        """Return the checkpoint to resume, or None to start from scratch, and take its seed; the log has the reason.
 
         Raises:
             CheckpointError: There are checkpoints, but all are damaged.
@@ -84,7 +86,7 @@ class ResumableRunner(Runner):
         if self._resume == 'auto' or self._load_from is None:
             path = self._find_checkpoint()
             if path is None:
-                self.logger.info(f'There is no checkpoint in {self.work_dir} to resume: training starts anew.')
+                self.logger.info(f'There is no checkpoint in {self.work_dir} to resume: training starts from scratch.')
                 self._resume = False
                 return None
             self._resume, self._load_from = True, path

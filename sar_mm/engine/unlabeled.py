@@ -1,11 +1,12 @@
 """Pipelines that need the label maps of unlabeled images."""
 
-from typing import Any, Iterator, List, Optional, Tuple
+from typing import Any, Iterator, Optional
 
 from mmcv.transforms import BaseTransform
 from mmengine.dataset import Compose
 
 from ..checks import UsageError
+from ..datasets.views import inner_datasets, leaf_datasets
 
 # Steps of mmseg that load the label map of any image, and those that fail where none is loaded.
 _LOADERS = ('LoadAnnotations', 'LoadBiomedicalAnnotation')
@@ -23,7 +24,7 @@ def check_unlabeled(dataset: Any, place: str) -> None:
         for inner, inner_place in inner_datasets(dataset, place):
             check_unlabeled(inner, inner_place)
         return
-    for leaf, leaf_place in _leaves(dataset.unlabeled, f'{place}.unlabeled'):
+    for leaf, leaf_place in leaf_datasets(dataset, place, part='unlabeled'):
         if not hasattr(leaf, 'get_data_info') or len(leaf) == 0:
             continue
         has_map = leaf.get_data_info(0).get('seg_map_path') is not None
@@ -48,21 +49,6 @@ def _remedy(step: Any, names: set, loads: bool, has_map: bool, is_loaded: bool) 
     if not names.isdisjoint(_USERS) and not is_loaded:
         return 'leave the step out'
     return None
-
-
-def inner_datasets(dataset: Any, place: str) -> List[Tuple[Any, str]]:
-    """Return the data sets that a wrapper holds, with their places."""
-    if isinstance(getattr(dataset, 'datasets', None), (list, tuple)):
-        return [(each, f'{place}.datasets.{index}') for index, each in enumerate(dataset.datasets)]
-    return [(dataset.dataset, f'{place}.dataset')] if hasattr(dataset, 'dataset') else []
-
-
-def _leaves(dataset: Any, place: str) -> Iterator[Tuple[Any, str]]:
-    inner = inner_datasets(dataset, place)
-    if not inner:
-        yield dataset, place
-    for each, each_place in inner:
-        yield from _leaves(each, each_place)
 
 
 def _steps(value: Any) -> Iterator[Any]:

@@ -1,12 +1,14 @@
 import warnings
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 from mmengine.dist import get_world_size
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from ..checks import check_config, check_flag, check_probability, check_seed
+from ..checks import check_choice, check_config, check_flag, check_probability, check_seed
 from ..ops import anchor_scores, pairwise_cosine
+from ..ops.separation import row_blocks
 from ..registry import ANCHORS, MODELS
 from .feature_head import Classify, FeatureHead, Losses
 from .projector import AnchorProjector
@@ -32,9 +34,12 @@ class SemanticAnchorHead(FeatureHead):
             many classes one stubborn anchor would switch off all.
         ignore_index: Label that is not pulled. None: none but those outside [0, K).
         seed: Seed of the projector's weights. Not the anchors' default: the same random stream should not make both.
+        projector: Options of the projector: ``dict(channels=256)`` makes its hidden layers narrower than the features.
 
     The buffers are float32 whatever the dtype of the model is: ``anchors`` P, (K, D), ``semantic_anchors`` S, (K, C),
-    and ``initialized``, (K,), 1 for the classes whose S has started.
+    and ``initialized``, (K,), 1 for the classes whose S has started. Two are for :class:`.AnchorMonitorHook` alone, and
+    not in checkpoints: ``confidence``, (K,), the probability that each anchor had for its class in the last training
+    step, and ``right``, (K,), 1 where no other class had a larger one.
 
     Raises:
         ValueError: An argument out of its range, an unknown kind of anchors, anchors that do not fit K or D.
@@ -49,6 +54,12 @@ class SemanticAnchorHead(FeatureHead):
                 loss=dict(pull_weight=0.5)))
     """
 
+    anchors: Tensor
+    semantic_anchors: Tensor
+    initialized: Tensor
+    confidence: Tensor
+    right: Tensor
+
     def __init__(
         self,
         num_classes: int,
@@ -60,6 +71,7 @@ class SemanticAnchorHead(FeatureHead):
         gate_per_class: bool = False,
         ignore_index: Optional[int] = 255,
         seed: int = 1,
+        projector: dict = dict(),
     ) -> None:
         super().__init__(num_classes, channels, ignore_index)
         check_probability('momentum', momentum, ends=True)
@@ -68,6 +80,9 @@ class SemanticAnchorHead(FeatureHead):
         check_seed(seed)
         check_config('anchors', anchors, "dict(type='GaussianAnchors')")
         check_config('loss', loss, 'dict(pull_weight=0.1)')
+        check_config('projector', projector, 'dict(channels=256)')
+        for name in projector:
+            check_choice(f'projector.{name}', name, ['channels'])
         self.momentum = momentum
         self.gate_threshold = gate_threshold
         self.gate_per_class = gate_per_class
@@ -82,10 +97,12 @@ class SemanticAnchorHead(FeatureHead):
             # To test, export or resume a model needs no file: its checkpoint has the anchors, and says what D is.
             predefined, self.missing_file = torch.zeros(num_classes, channels, dtype=torch.float32), str(error)
         self.register_buffer('anchors', predefined)
-        self.projector = AnchorProjector(predefined.shape[1], channels, seed)
-        float32 = dict(dtype=torch.float32, device='cpu')
+        self.projector = AnchorProjector(predefined.shape[1], channels, seed, **projector)
+        float32: dict = dict(dtype=torch.float32, device='cpu')
         self.register_buffer('semantic_anchors', torch.zeros(num_classes, channels, **float32))
         self.register_buffer('initialized', torch.zeros(num_classes, **float32))
+        for name in ('confidence', 'right'):
+            self.register_buffer(name, torch.zeros(num_classes, **float32), persistent=False)
 
     def loss(self, *args, **kwargs) -> Losses:
         """Advance the anchors by one training step and return its losses; see :meth:`FeatureHead.loss`.
@@ -94,7 +111,8 @@ class SemanticAnchorHead(FeatureHead):
             ``loss_anchor``, ``loss_pull`` and, if it has a weight, ``loss_separation``; and for the log ``anchor_acc``
             (share of anchors classified right), ``anchor_conf`` (the smallest probability that an anchor has for its
             class), ``anchor_gate`` (1.0 where the gate is open; of gates per class, the share that is), ``anchor_cos``
-            and ``anchor_cos_mean`` (largest and mean pairwise cosine of the semantic anchors).
+            and ``anchor_cos_mean`` (largest and mean pairwise cosine of the embedded anchors, which are there from the
+            first step on; the semantic anchors, their average, start when the gate opens).
 
         Raises:
             FileNotFoundError: The predefined anchors are those of a file that is not there, and no checkpoint had them.
@@ -105,15 +123,14 @@ class SemanticAnchorHead(FeatureHead):
 
     def step(self, feature: Tensor, target: Tensor, classify: Classify, weight: Optional[Tensor]) -> Losses:
         embedded = self.projector(self.anchors)
-        logits = classify(embedded).float()
-        right, probability = anchor_scores(logits.detach())
+        costs, right, probability = self._classify(embedded, classify)
         is_open = right & (probability > self.gate_threshold)
         if not self.gate_per_class:
             is_open = is_open.all()
         semantic_anchors = self._average(embedded.detach(), is_open, self.keeps_state)
         gate = is_open.float()
         losses = self.loss_module(
-            logits=logits,
+            anchor_costs=costs,
             embedded=embedded,
             feature=feature,
             target=target,
@@ -122,7 +139,10 @@ class SemanticAnchorHead(FeatureHead):
             ignore_index=self.ignore_index,
             weight=weight,
         )
-        cosine, mean_cosine = pairwise_cosine(semantic_anchors)
+        if self.keeps_state:
+            self.confidence.copy_(probability.nan_to_num())  # NaN opens no gate
+            self.right.copy_(right)
+        cosine, mean_cosine = pairwise_cosine(embedded.detach())
         losses.update(
             anchor_acc=right.float().mean(),
             anchor_conf=probability.min(),
@@ -131,6 +151,25 @@ class SemanticAnchorHead(FeatureHead):
             anchor_cos_mean=mean_cosine,
         )
         return losses
+
+    def _classify(self, embedded: Tensor, classify: Classify) -> Tuple[Tensor, Tensor, Tensor]:
+        """Return the cross-entropy of each anchor, whether it is classified right, and the probability of its class.
+
+        With more than 4,096 classes, logits are made block by block, and again in the backward pass: those of all
+        anchors would take more memory than the model.
+        """
+
+        def scores(embedded: Tensor, rows: slice) -> Tuple[Tensor, Tensor, Tensor]:
+            logits = classify(embedded[rows]).float()
+            costs = self.loss_module.anchor_costs(logits, rows.start)
+            return (costs, *anchor_scores(logits.detach(), rows.start))
+
+        blocks = list(row_blocks(len(embedded)))
+        if len(blocks) == 1:
+            return scores(embedded, blocks[0])
+        parts = [checkpoint(scores, embedded, rows, use_reentrant=False) for rows in blocks]
+        costs, right, probability = (torch.cat(each) for each in zip(*parts))
+        return costs, right, probability
 
     @torch.no_grad()
     def _average(self, embedded: Tensor, is_open: Tensor, keep: bool) -> Tensor:
@@ -152,7 +191,7 @@ class SemanticAnchorHead(FeatureHead):
         Not when it is loaded: to test or export a model, anchors do not matter.
         """
         if mode and self.other_anchors is not None:
-            warnings.warn(f'{self.other_anchors}: those of the config are used, and S starts anew', stacklevel=2)
+            warnings.warn(f'{self.other_anchors}: those of the config are used, and S restarts', stacklevel=2)
             self.other_anchors = None
         return super().train(mode)
 
@@ -192,7 +231,7 @@ class SemanticAnchorHead(FeatureHead):
     def _take_dim(self, anchors: Tensor) -> None:
         """Take D from the anchors of a checkpoint, in place of those of a file that is not there."""
         if anchors.shape != self.anchors.shape:
-            first = self.projector[0].weight
+            first: Any = self.projector[0].weight
             first.data = first.data.new_zeros(len(first), anchors.shape[1])
             self.anchors = self.anchors.new_zeros(anchors.shape)
             if get_world_size() > 1:  # DDP knows the parameters by the sizes that they were built with

@@ -24,6 +24,9 @@ class FeatureHead(Float32Buffers):
         ValueError: An argument out of its range.
     """
 
+    num_classes: int
+    channels: int
+
     def __init__(self, num_classes: int, channels: int, ignore_index: Optional[int] = 255) -> None:
         super().__init__()
         check_integer('num_classes', num_classes, minimum=2)
@@ -78,8 +81,8 @@ def as_lists(
     weight: Union[None, Tensor, Sequence[Optional[Tensor]]],
 ) -> Tuple[List[Tensor], List[Tensor], List[Optional[Tensor]]]:
     """Return the lists of features, targets and weights that :meth:`FeatureHead.loss` takes, of one feature as well."""
-    if isinstance(feature, Tensor):
-        return [feature], [target], [weight]
+    if isinstance(feature, Tensor):  # then target and weight are no lists either
+        return [feature], [target], [weight]  # type: ignore[list-item]
     return list(feature), list(target), [None] * len(feature) if weight is None else list(weight)
 
 

@@ -1,8 +1,11 @@
 import math
+from typing import List, Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..checks import check_integer
 
 
 class AnchorLinear(nn.Module):
@@ -53,16 +56,23 @@ class AnchorProjector(nn.Sequential):
 
     Args:
         dim: D, the anchor dimension.
-        channels: C, the feature channels.
+        out_channels: C, the feature channels.
         seed: Seed of the weights.
+        channels: Of the two hidden layers. None: C, as published, which makes 2 C^2 weights and those of D more.
+
+    Raises:
+        ValueError: ``channels`` below 1.
     """
 
-    def __init__(self, dim: int, channels: int, seed: int) -> None:
+    def __init__(self, dim: int, out_channels: int, seed: int, channels: Optional[int] = None) -> None:
+        if channels is None:
+            channels = out_channels
+        check_integer('projector.channels', channels, minimum=1)
         generator = torch.Generator(device='cpu').manual_seed(seed)
-        layers = []
-        for in_features, bias in ((dim, True), (channels, True), (channels, False)):
-            linear = AnchorLinear(in_features, channels, bias, generator)
-            layers += [linear, AnchorNorm(channels), nn.ReLU(inplace=True)]
+        layers: List[nn.Module] = []
+        for sizes, bias in (((dim, channels), True), ((channels, channels), True), ((channels, out_channels), False)):
+            linear = AnchorLinear(*sizes, bias, generator)
+            layers += [linear, AnchorNorm(sizes[1]), nn.ReLU(inplace=True)]
         super().__init__(*layers)
         with torch.no_grad():
-            linear.weight.normal_(0, math.sqrt(2 / channels), generator=generator)
+            linear.weight.normal_(0, math.sqrt(2 / out_channels), generator=generator)

@@ -1,6 +1,6 @@
 import os
 import warnings
-from typing import Optional, Tuple
+from typing import List, Optional, Tuple
 
 import torch
 import torch.distributed as dist
@@ -13,7 +13,8 @@ from . import pull_blocked, pull_triton
 PATHS = ('auto', 'blocked', 'plain')
 # torch.compile fuses the plain formula itself. torch.compiler.is_compiling is there from torch 2.1 on.
 _is_compiling = getattr(getattr(torch, 'compiler', None), 'is_compiling', lambda: False)
-_failed_kernels = []  # errors of Triton kernels that did not compile or launch; after one, blocks are used
+# Errors of Triton kernels that did not compile or launch; after one, blocks are used.
+_failed_kernels: List[Exception] = []
 
 
 def pull_loss(

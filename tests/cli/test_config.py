@@ -4,15 +4,13 @@ import pytest
 from mmengine.config import Config
 
 from sar_mm.checks import UsageError
-from sar_mm.cli.config import add_common_arguments, build_runner, load_config, warn_of_unread_keys
+from sar_mm.cli.config import build_runner, load_config, read_options, warn_of_unread_keys
 from sar_mm.engine.safe_checkpoints import CheckpointError
 
 
-def arguments(config, *command):
-    parser = argparse.ArgumentParser()
-    parser.add_argument('config')
-    add_common_arguments(parser)
-    return parser.parse_args([str(config), *command])
+def arguments(config, cfg_options=None, work_dir=None, launcher='none'):
+    given = dict(cfg_options=cfg_options, work_dir=work_dir, launcher=launcher, local_rank=0)
+    return argparse.Namespace(config=str(config), **given)
 
 
 @pytest.fixture
@@ -23,9 +21,9 @@ def config(tmp_path):
 
 
 def test_load_config__arguments_are_merged(config):
-    cfg = load_config(arguments(config, '--cfg-options', 'model.depth=5', 'pipeline.0.scale=2', '--launcher', 'slurm'))
+    cfg = load_config(arguments(config, ['model.depth=5', 'pipeline.0.scale=2'], launcher='slurm'))
     assert (cfg.model.depth, cfg.pipeline[0].scale, cfg.launcher, cfg.work_dir) == (5, 2, 'slurm', 'work_dirs/small')
-    assert load_config(arguments(config, '--work-dir', 'here')).work_dir == 'here'
+    assert load_config(arguments(config, work_dir='here')).work_dir == 'here'
     config.write_text("work_dir = 'there'")
     assert load_config(arguments(config)).work_dir == 'there'
 
@@ -39,7 +37,25 @@ def test_load_config__arguments_are_merged(config):
 )
 def test_load_config__options_that_do_not_fit(config, option, message):
     with pytest.raises(UsageError, match=message):
-        load_config(arguments(config, '--cfg-options', option))
+        load_config(arguments(config, [option]))
+
+
+@pytest.mark.parametrize(
+    'given, expected',
+    [
+        (None, {}),
+        ([], {}),
+        (dict(a=1), dict(a=1)),
+        (['a.b=1', 'c=[1,2]', 'd=x=y', 'a.b=2'], {'a.b': 2, 'c': [1, 2], 'd': 'x=y'}),
+    ],
+)
+def test_read_options__as_mmengine_does(given, expected):
+    assert read_options(given) == expected
+
+
+def test_read_options__without_a_value(config):
+    with pytest.raises(UsageError, match='^--cfg-options model.depth: expected KEY=VALUE'):
+        load_config(arguments(config, ['model.depth', '5']))
 
 
 def test_load_config__files_that_are_no_configs(config, tmp_path):

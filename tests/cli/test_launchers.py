@@ -9,7 +9,8 @@ from mmengine.registry import MODEL_WRAPPERS
 from torch import nn
 
 from sar_mm.checks import UsageError
-from sar_mm.cli.launchers import _meet, prepare_launcher, wrapper_on_cpu
+from sar_mm.cli import launchers
+from sar_mm.cli.launchers import _meet, model_wrapper, prepare_launcher
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason='PyTorch is built without distributed')
 
@@ -69,13 +70,14 @@ class CLITestOther(nn.Module):
 
 
 MISSING = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+DEFAULT = dict(MISSING, type='SARDistributedDataParallel')
 
 
 @pytest.mark.parametrize(
     'given, expected',
     [
-        (dict(), dict(MISSING, find_unused_parameters=False)),
-        (dict(find_unused_parameters=True), dict(MISSING, find_unused_parameters=True)),
+        (dict(), dict(DEFAULT, find_unused_parameters=False)),
+        (dict(find_unused_parameters=True), dict(DEFAULT, find_unused_parameters=True)),
         (dict(model_wrapper_cfg=dict(find_unused_parameters=True)), dict(MISSING, find_unused_parameters=True)),
         (
             dict(model_wrapper_cfg=dict(broadcast_buffers=True, static_graph=True)),
@@ -90,8 +92,17 @@ MISSING = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buff
     ],
     ids=str,
 )
-def test_wrapper_on_cpu__fills_in_what_is_missing(given, expected):
-    assert wrapper_on_cpu(Config(given)) == expected
+def test_model_wrapper__fills_in_what_is_missing_on_a_cpu(given, expected, monkeypatch):
+    monkeypatch.setattr(launchers, 'get_device', lambda: 'cpu')
+    assert model_wrapper(Config(given)) == expected
+
+
+def test_model_wrapper__of_a_gpu_is_that_of_the_config_or_the_default(monkeypatch):
+    monkeypatch.setattr(launchers, 'get_device', lambda: 'cuda')
+    own = dict(static_graph=True)
+    assert model_wrapper(Config(dict(model_wrapper_cfg=own))) == own
+    default = model_wrapper(Config(dict(find_unused_parameters=True)))
+    assert default == dict(type='SARDistributedDataParallel', find_unused_parameters=True, broadcast_buffers=False)
 
 
 @pytest.mark.slow

@@ -61,6 +61,7 @@ HOOKS = {
     'drs': [dict(type='DeferredResamplingHook', begin=1)],
     'ema': [dict(type='EMAHook', momentum=0.1)],
     'ema-buffers': [dict(type='EMAHook', momentum=0.1, update_buffers=True)],
+    'monitor': [dict(type='AnchorMonitorHook')],
 }
 SAMPLERS = {
     'default': dict(type='DefaultSampler', shuffle=True),

@@ -2,6 +2,8 @@
 
 import importlib.util
 import itertools
+import math
+import sys
 import warnings
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
@@ -20,7 +22,7 @@ from sar_mm.engine.runner import ResumableRunner
 from sar_mm.engine.safe_checkpoints import safe_loading
 
 ROOT = Path(__file__).parents[2]
-WRAPPER = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+WRAPPER = dict(type='SARDistributedDataParallel', device_ids=None, broadcast_buffers=False)
 _numbers = itertools.count()
 
 
@@ -80,6 +82,7 @@ def check_row(row: Dict[str, str], folder: Path) -> List[Tuple[str, Tensor]]:
     whole = Run(setting, 'whole')
     assert whole.record.validated, 'nothing was validated'
     check_steps(setting, whole.record.steps)
+    check_monitor(setting, whole.runner)
     resumed = Run(setting, 'resumed', resume=whole.checkpoint(-2))
     check_steps(setting, resumed.record.steps)
     check_resumed(whole, resumed)
@@ -88,6 +91,23 @@ def check_row(row: Dict[str, str], folder: Path) -> List[Tuple[str, Tensor]]:
     return [(name, value.detach()) for name, value in whole.model.named_parameters()] + [
         (name, value) for name, value in whole.model.named_buffers() if 'anchor' in name and 'running' not in name
     ]
+
+
+def check_monitor(setting: Setting, runner: ResumableRunner) -> None:
+    """Check that AnchorMonitorHook logs the task losses, and the mean of each gate."""
+    if setting.row['hook'] != 'monitor':
+        return
+    last = {name: buffer.current() for name, buffer in runner.message_hub.log_scalars.items() if 'train/' in name}
+    gates = {name[len('train/') :] for name in last if name.endswith('anchor_gate')}
+    averaged = {each['data_src'] for each in runner.log_processor.custom_cfg}
+    if setting.has_baseline:
+        assert not averaged and 'train/task' not in last
+        return
+    assert gates and averaged == {'task', *gates}
+    added = sum(value for name, value in last.items() if name.endswith(('loss_anchor', 'loss_pull', 'loss_separation')))
+    # mmseg logs the sum of all losses as `loss`, mmpretrain that of its head.
+    rest = -added if setting.is_segmentation else last.get('train/loss_unsup', 0)
+    assert math.isclose(last['train/task'], last['train/loss'] + rest, rel_tol=1e-4, abs_tol=1e-5)
 
 
 def check_steps(setting: Setting, steps: List[dict]) -> None:
@@ -176,6 +196,7 @@ def predict(model: nn.Module, batch: dict) -> List[Tensor]:
 
 def to_stock():
     path = ROOT / 'tools' / 'model_converters' / 'to_stock.py'
+    sys.path.append(str(path.parent))  # as of a script, for what the converters share
     spec = importlib.util.spec_from_file_location('to_stock', path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,106 +1,26 @@
+"""Semi-supervised data sets: what they hold, and which arguments and pipelines they refuse."""
+
 import copy
-import logging
-from pathlib import Path
 
 import pytest
-import torch
 from in_memory import images, long_tailed, part, repeated, shuffled
-from mmengine.dataset import BaseDataset, default_collate, pseudo_collate
+from labeled_and_unlabeled import (
+    BRANCHES,
+    CLASSES,
+    LOAD,
+    Memory,
+    build,
+    config,
+    damage,
+    files,
+    pack,
+    value,
+)
+from mmengine.dataset import default_collate, pseudo_collate
 from mmengine.runner import Runner
-from mmengine.structures import BaseDataElement
 from PIL import Image
 
 from sar_mm.datasets import LabeledSubset, SemiSupervisedDataset, class_counts
-from sar_mm.registry import DATASETS
-
-
-@DATASETS.register_module('SemiTestFiles', force=True)
-class Files(BaseDataset):
-    """Images of a folder; the label is the first digit of the name."""
-
-    def load_data_list(self):
-        paths = sorted(Path(self.data_prefix['img_path']).iterdir())
-        return [dict(img_path=str(path), gt_label=int(path.stem[0]) % 2) for path in paths]
-
-
-class Memory:
-    """Images that are no files."""
-
-    def __init__(self, labels=(0, 1, 0), data_root=None, classes=('a', 'b'), pipeline=lambda index: dict(inputs=index)):
-        self.labels, self.pipeline, self.data_root = labels, pipeline, data_root
-        self.metainfo = dict() if classes is None else dict(classes=classes)
-
-    def __len__(self):
-        return len(self.labels)
-
-    def __getitem__(self, index):
-        return self.pipeline(index)
-
-
-@pytest.fixture
-def folders(tmp_path):
-    """4 labeled images of the values 0, 1, ... and 6 unlabeled ones of 100, 101, ..."""
-    for name, first, number in (('labeled', 0, 4), ('unlabeled', 100, 6)):
-        (tmp_path / name).mkdir()
-        for index in range(number):
-            Image.new('RGB', (4, 4), (first + index,) * 3).save(tmp_path / name / f'{index}.png')
-    return tmp_path
-
-
-def pack(results):
-    image = torch.from_numpy(results['img']).permute(2, 0, 1)
-    return dict(inputs=image, data_samples=BaseDataElement(path=results['img_path']))
-
-
-def negate(results):
-    return dict(results, img=255 - results['img'])
-
-
-def broken(results):
-    raise KeyError('gt_bboxes')
-
-
-LOAD = dict(type='mmcv.LoadImageFromFile')
-BRANCHES = dict(type='MultiBranch', weak=[pack], strong=[negate, pack])
-CLASSES = dict(classes=('even', 'odd'))
-
-
-def files(folder, name, pipeline, **options):
-    options.update(data_root=str(folder), data_prefix=dict(img_path=name), pipeline=list(pipeline))
-    return dict(type='SemiTestFiles', metainfo=CLASSES, serialize_data=False, **options)
-
-
-def config(folder, labeled=(LOAD, pack), unlabeled=(LOAD, BRANCHES), **options):
-    parts = dict(
-        labeled=files(folder, 'labeled', labeled, **options),
-        unlabeled=files(folder, 'unlabeled', unlabeled, **options),
-    )
-    return dict(type='sar_mm.SemiSupervisedDataset', **parts, **options)
-
-
-def build(folder, max_unreadable=100, **options):
-    return DATASETS.build(dict(config(folder, **options), max_unreadable=max_unreadable))
-
-
-def value(packed):
-    return packed['inputs'].unique().item()
-
-
-def damage(folder, *names, content=b'text'):
-    for name in names:
-        (folder / 'unlabeled' / f'{name}.png').write_bytes(content)
-
-
-@pytest.fixture
-def warned(monkeypatch):
-    """What is logged as a warning."""
-    messages = []
-
-    def note(message, logger, level):
-        messages.append(message if (logger, level) == ('current', logging.WARNING) else None)
-
-    monkeypatch.setattr('sar_mm.datasets.semi_supervised.print_log', note)
-    return messages
 
 
 def test_semi_supervised__labeled_images_come_first(folders):
@@ -240,58 +160,6 @@ def test_semi_supervised__overlapping_places_in_memory(tmp_path):
     data = Memory()
     assert overlap(data, data) == '3 of the 3 labeled images'
     assert len(SemiSupervisedDataset(data, data, labeled_among_unlabeled=True)) == 6
-
-
-@pytest.mark.parametrize('kind', ['missing', 'empty', 'no image', 'cut'])
-def test_semi_supervised__unreadable_unlabeled_image_is_skipped(folders, warned, kind):
-    data = build(folders)
-    path = folders / 'unlabeled' / '5.png'
-    content = path.read_bytes()
-    path.unlink()
-    if kind != 'missing':
-        path.write_bytes({'empty': b'', 'no image': b'text', 'cut': content[:30]}[kind])
-    assert [value(data[index].weak) for index in (8, 9, 4)] == [104, 100, 100]
-    data[9]
-    assert len(warned) == 1 and f'unlabeled image {path} is skipped (' in warned[0]
-    assert warned[0].endswith('; 1 unreadable so far in this process')
-    damage(folders, 2)
-    assert value(data[6].weak) == 103
-    assert warned[1].endswith('(it cannot be decoded); 2 unreadable so far in this process')
-    path.write_bytes(content)  # may have been out of reach for a while only
-    assert value(data[9].weak) == 105
-
-
-def test_semi_supervised__too_many_unreadable_images(folders, warned):
-    data = build(folders, max_unreadable=1)
-    damage(folders, 1, 2)
-    assert value(data[6].weak) == 103
-    with pytest.raises(RuntimeError, match=r'2 unlabeled images cannot be read, more than max_unreadable=1.*1\.png'):
-        data[5]
-    damage(folders, *range(6))
-    with pytest.raises(RuntimeError, match='none of the 6 unlabeled images can be read'):
-        build(folders)[4]
-    assert len(warned) == 1 + 6
-
-
-def test_semi_supervised__unreadable_labeled_image_raises(folders, warned):
-    data = build(folders)
-    (folders / 'labeled' / '2.png').write_bytes(b'text')
-    with pytest.raises(AssertionError, match='failed to load image'):
-        data[2]
-    assert not warned
-
-
-def test_semi_supervised__other_errors_of_a_pipeline_are_raised(folders, warned):
-    for path in (folders / 'unlabeled').iterdir():
-        Image.new('RGB', (4, 4)).save(path, format='PCX')  # which Pillow decodes and OpenCV does not
-    load = dict(LOAD, imdecode_backend='pillow')
-    in_memory = SemiSupervisedDataset(Memory([0] * 4), Memory(pipeline=broken))
-    for data in (build(folders, unlabeled=[load, broken, BRANCHES]), in_memory):
-        with pytest.raises(KeyError, match='gt_bboxes'):
-            data[4]
-    assert not warned
-    with pytest.raises(RuntimeError, match='none of the 6 unlabeled images can be read'):
-        build(folders)[4]
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_resume__with_other_anchors_is_an_error(train):
 @pytest.mark.parametrize('kind', [ResumableRunner, Runner])
 def test_load_from__with_other_anchors_takes_those_of_the_config(kind, train, tmp_path):
     before = train(dict(type='GaussianAnchors'), 2)
-    with pytest.warns(UserWarning, match="type='SimplexETFAnchors'.*S starts anew"):
+    with pytest.warns(UserWarning, match="type='SimplexETFAnchors'.*S restarts"):
         after = train(dict(type='SimplexETFAnchors'), 1, kind, load_from=str(tmp_path / 'run' / 'iter_2.pth'))
     cosine = torch.nn.functional.cosine_similarity(after.anchors[0], after.anchors[1], dim=0)
     torch.testing.assert_close(cosine, torch.tensor(-1 / (K - 1)))

@@ -7,6 +7,7 @@ from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image
 
 from sar_mm.checks import UsageError
+from sar_mm.engine import class_order
 from sar_mm.engine.class_order import check_class_order, check_order_of_checkpoint, check_order_of_counts
 from sar_mm.engine.hooks import ClassCountsHook
 
@@ -142,6 +143,19 @@ def test_check_class_order__of_two_data_sets(build, tmp_path):
     check_class_order({PLACE: build(), 'val_dataloader.dataset': build(classes=['a', 'b', 'c'])})
 
 
+def test_check_class_order__of_other_names_warns(build, tmp_path, monkeypatch):
+    messages = []
+    monkeypatch.setattr(class_order, 'print_log', lambda message, *args: messages.append(message))
+    (tmp_path / 'list.txt').write_text('plane/0.png 0\n')
+    names = [*FOLDERS[:-1], 'zebra']
+    listed = build(classes=names, ann_file=str(tmp_path / 'list.txt'))
+    check_class_order({PLACE: build(), 'val_dataloader.dataset': listed})
+    assert len(messages) == 1
+    assert f'have {len(FOLDERS)} classes each, but of other names: zebra here, {FOLDERS[-1]} there' in messages[0]
+    check_class_order({PLACE: build(), 'val_dataloader.dataset': build()})
+    assert len(messages) == 1
+
+
 def segmentation(folder, **metainfo):
     with DefaultScope.overwrite_default_scope('mmseg'):
         cfg = dict(type='mmseg.PascalVOCDataset', ann_file='', data_prefix=dict(img_path=str(folder)))
@@ -176,7 +190,7 @@ def test_check_order_of_counts(build, tmp_path):
     path = tmp_path / 'counts.json'
     hooks = [ClassCountsHook(file=str(path), kind='images'), ClassCountsHook()]
     path.write_text(json.dumps(dict(classes=OTHER, images=[1, 2, 3])), encoding='utf-8-sig')
-    message = r"counts.json'\) has the classes of .* label 0 is plane there, car here.*: write the counts anew"
+    message = r"counts.json'\) has the classes of .* label 0 is plane there, car here.*: write the counts again"
     with pytest.raises(UsageError, match=message):
         check_order_of_counts(hooks, {PLACE: build()})
     for classes in (FOLDERS, ['a', 'b', 'c']):

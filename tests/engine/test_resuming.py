@@ -150,7 +150,7 @@ def test_newest_checkpoint__the_newest_or_the_one_before(checkpoints, caplog):
     assert checkpoints.find() == paths[2]  # 80 is of an older run
     checkpoints.damage(paths[2])
     assert checkpoints.find() == paths[1]
-    assert caplog.messages == [f'{paths[2]} is damaged and passed over: training goes on from {paths[1]}.']
+    assert caplog.messages == [f'{paths[2]} is damaged and skipped: training goes on from {paths[1]}.']
     for path in paths[:2]:
         os.truncate(path, 100)
     with pytest.raises(CheckpointError, match=r'every checkpoint in .* is damaged.*--resume PATH'):

@@ -1,4 +1,4 @@
-"""Tiny trainings that are killed at random moments and resumed, and the comparison with one that was left alone."""
+"""Tiny trainings that are killed at random moments and resumed."""
 
 import json
 import os
@@ -13,109 +13,10 @@ from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 import torch
+from kill_tasks import ITERATIONS, ROOT, TASKS, VALIDATION
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-QUICKSTART = ROOT / 'configs' / 'quickstart'
-ITERATIONS = 80
-VALIDATION = 4  # iterations between two validations
 PATIENCE = 300  # seconds without a step, after which something hangs
-
-# Random everything: crops, flips and colours in the data, dropout or mixup in the model, shuffling in the sampler.
-SEGMENTATION = f"""
-_base_ = {str(QUICKSTART / 'sar_fcn_unet_1xb16-400iter_digit-scenes-64x64.py')!r}
-custom_imports = dict(imports=['sar_mm', 'probe'])
-anchor_head = dict(gate_threshold=0.15, gate_per_class=True, momentum=0.9)
-model = dict(
-    backbone=dict(base_channels=4),
-    decode_head=dict(
-        in_channels=4,
-        channels=8,
-        dropout_ratio=0.2,
-        loss_decode=dict(class_weight=[1.0] * 10 + [0.1]),
-        anchor_head=anchor_head,
-    ),
-)
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='RandomCrop', crop_size=(48, 48), cat_max_ratio=0.9),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs'),
-]
-train_dataloader = dict(batch_size=4, dataset=dict(pipeline=train_pipeline, indices=30))
-val_dataloader = dict(batch_size=1, dataset=dict(indices=8))
-optim_wrapper = dict(optimizer=dict(lr=0.01))
-train_cfg = dict(max_iters={ITERATIONS}, val_interval={VALIDATION})
-param_scheduler = dict(end={ITERATIONS})
-default_hooks = dict(
-    logger=dict(interval=1), checkpoint=dict(interval=2, max_keep_ckpts=3, save_best='mIoU')
-)
-custom_hooks = [dict(type='EMAHook', momentum=0.1), dict(type='Probe', ballast=6, pause=0.02)]
-"""
-
-# By epochs: four iterations in each, one checkpoint and one validation after it.
-CLASSIFICATION = f"""
-_base_ = {str(QUICKSTART / 'sar_resnet18_1xb64-300iter_digits-lt.py')!r}
-custom_imports = dict(imports=['sar_mm', 'probe'])
-anchor_head = dict(gate_threshold=0.15, gate_per_class=True, momentum=0.9)
-model = dict(
-    backbone=dict(stem_channels=8, base_channels=8),
-    head=dict(
-        type='SARStackedLinearClsHead', in_channels=32, mid_channels=[16], dropout_rate=0.2, anchor_head=anchor_head
-    ),
-    train_cfg=dict(augments=dict(type='Mixup', alpha=0.2)),
-)
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=20),
-    dict(type='RandomCrop', crop_size=16),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackInputs'),
-]
-train_dataloader = dict(
-    batch_size=8,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(data_prefix='train_balanced', pipeline=train_pipeline, indices=list(range(0, 1184, 37))),
-)
-val_dataloader = dict(batch_size=4, dataset=dict(indices=list(range(0, 540, 18))))
-optim_wrapper = dict(optimizer=dict(momentum=0.9))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=10),
-    dict(type='MultiStepLR', by_epoch=True, milestones=[6, 14], gamma=0.3),
-]
-train_cfg = dict(_delete_=True, by_epoch=True, max_epochs={ITERATIONS // VALIDATION}, val_interval=1)
-default_hooks = dict(
-    logger=dict(interval=1),
-    checkpoint=dict(by_epoch=True, interval=1, max_keep_ckpts=3, save_best='accuracy/top1'),
-)
-log_processor = dict(by_epoch=True)
-custom_hooks = [dict(type='Probe', ballast=6, pause=0.02)]
-"""
-
-# Of a teacher, alignment and adaptive thresholds, with an unlabeled stream of its own.
-SEMI = f"""
-_base_ = {str(QUICKSTART / 'sar_resnet18-fixmatch_1xb20-600iter_digits-40labels.py')!r}
-custom_imports = dict(imports=['sar_mm', 'probe'])
-anchor_head = dict(gate_threshold=0.15, gate_per_class=True, momentum=0.9)
-model = dict(
-    classifier=dict(
-        backbone=dict(stem_channels=8, base_channels=8),
-        head=dict(in_channels=32, anchor_head=anchor_head),
-    ),
-    semi=dict(threshold=0.15, warmup_iters=3),
-)
-train_dataloader = dict(batch_size=12, sampler=dict(labeled=4, unlabeled=8))
-val_dataloader = dict(batch_size=4, dataset=dict(indices=list(range(0, 540, 18))))
-optim_wrapper = dict(optimizer=dict(lr=0.01))
-train_cfg = dict(max_iters={ITERATIONS}, val_interval={VALIDATION})
-default_hooks = dict(
-    logger=dict(interval=1), checkpoint=dict(interval=2, max_keep_ckpts=3, save_best='auto')
-)
-custom_hooks = [dict(type='Probe', ballast=6, pause=0.02)]
-"""
-TASKS = dict(segmentation=SEGMENTATION, classification=CLASSIFICATION, semi=SEMI)
 
 
 class Kill(NamedTuple):
@@ -291,44 +192,3 @@ def _is_running(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != 'Z'
-
-
-# Not the same from run to run: times, memory, and names made from the time of the start.
-PASSING = {'time', 'data_time', 'memory', 'eta', 'experiment_name', 'cfg', 'mmengine_version'}
-
-
-def differences(one, other, place: str = '') -> List[str]:
-    """Return the places at which two checkpoints differ in as much as a bit, times and paths aside."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        names = {name for name in {*one, *other} if str(name).split('/')[-1] not in PASSING}
-        alone = [f'{place}/{name}' for name in sorted(names - (names & one.keys() & other.keys()), key=str)]
-        shared = sorted(names & one.keys() & other.keys(), key=str)
-        return alone + [found for name in shared for found in differences(one[name], other[name], f'{place}/{name}')]
-    if type(one) is not type(other):
-        return [place]
-    if isinstance(one, (list, tuple)):
-        if len(one) != len(other):
-            return [place]
-        return [found for k, pair in enumerate(zip(one, other)) for found in differences(*pair, f'{place}/{k}')]
-    if isinstance(one, torch.Tensor):
-        same = one.dtype == other.dtype and one.shape == other.shape
-        return [] if same and one.numpy().tobytes() == other.numpy().tobytes() else [place]
-    if hasattr(one, '_log_history'):  # of a number in mmengine's log
-        return differences(vars(one), vars(other), place)
-    if hasattr(one, 'tobytes'):
-        return [] if one.dtype == other.dtype and one.tobytes() == other.tobytes() else [place]
-    if isinstance(one, str) and ('/' in one):
-        one, other = Path(one).name, Path(other).name
-    return [] if one == other or (one != one and other != other) else [place]
-
-
-def steps(records: List[dict]) -> Dict[Tuple[str, int], dict]:
-    """What happened in every step; where a step was made twice, both have to agree."""
-    found = {}
-    for record in records:
-        record = {name: value for name, value in record.items() if name != 'pid'}
-        if record['event'] not in ('training', 'trained', 'validated'):
-            continue
-        key = (record['event'], record['iter'])
-        assert found.setdefault(key, record) == record, f'{key} went otherwise the second time'
-    return found

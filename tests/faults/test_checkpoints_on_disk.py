@@ -1,103 +1,14 @@
-"""Damaged checkpoints, full disks, folders that cannot be written to, and a run without a seed"""
+"""Damaged checkpoints, and a run without a seed"""
 
-import os
 import re
-import resource
-import runpy
-import shutil
 import struct
-import subprocess
-import sys
-import tempfile
 import zipfile
-from collections import OrderedDict
-from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 
 import pytest
 import torch
-from kills import QUICKSTART, ROOT, differences
-from mmengine.registry import DefaultScope
-
-CONFIG = f"""
-_base_ = {str(QUICKSTART / 'sar_resnet18_1xb64-300iter_digits-lt.py')!r}
-model = dict(backbone=dict(stem_channels=8, base_channels=8), head=dict(in_channels=32))
-train_dataloader = dict(batch_size=4, dataset=dict(indices=16))
-default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=2, max_keep_ckpts=3))
-train_cfg = dict(val_interval=100)
-"""
-_numbers = count()
-
-
-@pytest.fixture(scope='module')
-def place(tmp_path_factory):
-    """A folder with data and a config, that any user may read."""
-    pytest.importorskip('mmpretrain.models')
-    folder = Path(tempfile.mkdtemp(prefix='checkpoints'))
-    folder.chmod(0o755)
-    tool = ROOT / 'tools' / 'dataset_converters' / 'digits.py'
-    data = str(folder / 'data' / 'digits')
-    subprocess.run([sys.executable, str(tool), '--out', data], check=True, stdout=subprocess.DEVNULL)
-    (folder / 'config.py').write_text(CONFIG)
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def train(place, monkeypatch, capfd):
-    """Run tools/train.py, in this process; return its exit code and what it printed."""
-    monkeypatch.chdir(place)
-    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
-
-    def run(work_dir, until, *arguments, options=()):
-        monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())  # a Runner changes the scope of all tests
-        options = [f'train_cfg.max_iters={until}', f'experiment_name=run{next(_numbers)}', *options]
-        command = ['train.py', 'config.py', '--work-dir', str(work_dir), *arguments, '--cfg-options', *options]
-        monkeypatch.setattr(sys, 'argv', command)
-        capfd.readouterr()
-        try:
-            runpy.run_path(str(ROOT / 'tools' / 'train.py'), run_name='__main__')
-            code = 0
-        except SystemExit as end:
-            code = end.code
-        return code, ''.join(capfd.readouterr())
-
-    return run
-
-
-@pytest.fixture
-def work_dir(place, train):
-    """A work folder, relative to the current one, with the checkpoints of iterations 2, 4 and 6."""
-    first = place / 'trained'
-    if not first.exists():
-        assert train('trained', 6)[0] == 0
-    # Checkpoints name their folder, so it is there under its own name only.
-    kept = place / 'kept'
-    if not kept.exists():
-        shutil.copytree(first, kept)
-    shutil.rmtree(first)
-    shutil.copytree(kept, first)
-    return first
-
-
-def iterations(output):
-    return [int(step) for step in re.findall(r'Iter\(train\)\s*\[\s*(\d+)/', output)]
-
-
-def error_of(output):
-    """The message of a training that was refused."""
-    found = re.search(r'^error: (.+)', output, re.MULTILINE)
-    assert found, output[-3000:]
-    assert 'Traceback' not in output
-    return found[1]
-
-
-def warnings_of(output):
-    return re.findall(r'WARNING - (.* passed over.*)', output)
-
-
-# ----- Damaged checkpoints
+from bitwise import differences
+from train_outputs import error_of, iterations, warnings_of
 
 
 def cut(path):
@@ -223,7 +134,7 @@ def test_resume__starts_anew_where_there_is_none(place, train, record_property):
     record_property('fault', '--resume in a new work folder')
     code, output = train('new', 2, '--resume')
     assert code == 0 and iterations(output) == [1, 2]
-    (said,) = re.findall(r'(?:INFO|WARNING) - (.* starts anew.*)', output)
+    (said,) = re.findall(r'(?:INFO|WARNING) - (.* starts from scratch.*)', output)
     record_property('outcome', said)
 
 
@@ -242,131 +153,3 @@ def test_resume__goes_on_with_the_seed_that_was_drawn(place, train, record_prope
     another = torch.load(place / 'another' / 'iter_6.pth', map_location='cpu', weights_only=False)
     assert differences(another['state_dict'], expected['state_dict']) != []
     record_property('outcome', f'seed {expected["meta"]["seed"]} taken from the checkpoint; bit-identical')
-
-
-# ----- Full disks
-
-
-@contextmanager
-def mounted(folder, *options):
-    """A file system in memory, where this user may mount one."""
-    folder.mkdir(exist_ok=True)
-    command = ['mount', '-t', 'tmpfs', '-o', ','.join(options), 'tmpfs', str(folder)]
-    if not shutil.which('mount') or subprocess.run(command, stderr=subprocess.DEVNULL).returncode:
-        pytest.skip('takes a user who may mount file systems')
-    try:
-        yield
-    finally:
-        subprocess.run(['umount', '-l', str(folder)], check=True)
-
-
-@contextmanager
-def file_size_limit(size):
-    """Let no file grow beyond ``size`` bytes; writes fail as they do on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def size_of_a_checkpoint(work_dir):
-    return (work_dir / 'iter_6.pth').stat().st_size
-
-
-def assert_whole(folder, *expected):
-    """These checkpoints are there, whole, and nothing else is left of one."""
-    assert {path.name for path in folder.iterdir() if '.pth' in path.name} == set(expected)
-    for name in expected:
-        torch.load(folder / name, map_location='cpu', weights_only=False)
-
-
-def test_full_disk__is_said_before_training(place, work_dir, train, record_property):
-    record_property('fault', 'a disk without room for one checkpoint')
-    with mounted(place / 'small', f'size={size_of_a_checkpoint(work_dir) // 2}'):
-        code, output = train('small/run', 8)
-        message = error_of(output)
-        assert code == 2 and iterations(output) == []
-        assert 'small/run' in message and 'room' in message and '--work-dir' in message
-        record_property('outcome', f'exit code 2, before training: {message}')
-
-
-def test_full_disk__earlier_checkpoints_stay_whole(place, work_dir, train, record_property):
-    record_property('fault', 'a disk that is full at the third checkpoint')
-    size = int(2.6 * size_of_a_checkpoint(work_dir))
-    with mounted(place / 'filling', f'size={size}'):
-        code, output = train('filling/run', 8)
-        message = error_of(output)
-        assert code == 2 and iterations(output)[-1] in (5, 6)
-        assert 'iter_6.pth' in message and 'No space left' in message and '--resume' in message
-        assert_whole(place / 'filling' / 'run', 'iter_2.pth', 'iter_4.pth')
-        # With room again, it goes on.
-        subprocess.run(['mount', '-o', f'remount,size={2 * size}', str(place / 'filling')], check=True)
-        code, output = train('filling/run', 8, '--resume')
-        assert code == 0 and iterations(output) == [5, 6, 7, 8]
-        assert_whole(place / 'filling' / 'run', 'iter_4.pth', 'iter_6.pth', 'iter_8.pth')
-    record_property('outcome', f'exit code 2: {message}; with room, it went on from iter_4.pth')
-
-
-def test_failing_write__earlier_checkpoints_stay_whole(place, work_dir, train, record_property):
-    record_property('fault', 'a write that fails in the middle of a checkpoint (quota, limit of file sizes)')
-    with file_size_limit(size_of_a_checkpoint(work_dir) // 2):
-        code, output = train('trained', 8, '--resume')
-    message = error_of(output)
-    assert code == 2 and iterations(output)[-1] in (7, 8)
-    assert 'iter_8.pth' in message and 'File too large' in message
-    assert (work_dir / 'last_checkpoint').read_text().endswith('iter_6.pth')
-    # CheckpointHook removes the oldest of those to keep before it saves.
-    assert_whole(work_dir, 'iter_4.pth', 'iter_6.pth')
-    record_property('outcome', f'exit code 2: {message}')
-    code, output = train('trained', 8, '--resume')
-    assert code == 0 and iterations(output) == [7, 8]
-
-
-# ----- Folders that cannot be written to
-
-
-@contextmanager
-def another_user():
-    """Let this process have the rights of a user whom nothing belongs to."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        if not os.access(QUICKSTART, os.R_OK | os.X_OK, effective_ids=True):
-            pytest.skip('takes a clone that other users may read')
-        yield
-    finally:
-        os.seteuid(0)
-
-
-def assert_unwritable(result, folder, record_property):
-    code, output = result
-    message = error_of(output)
-    assert code == 2 and iterations(output) == []
-    assert folder in message and 'cannot be written' in message and '--work-dir' in message
-    record_property('outcome', f'exit code 2: {message}')
-
-
-def test_unwritable__below_a_file(place, train, record_property):
-    record_property('fault', '--work-dir below a regular file')
-    (place / 'file').write_text('')
-    assert_unwritable(train('file/run', 2), 'file/run', record_property)
-
-
-def test_unwritable__read_only_file_system(place, train, record_property):
-    record_property('fault', '--work-dir on a file system mounted read-only')
-    with mounted(place / 'read_only', 'ro'):
-        assert_unwritable(train('read_only', 2), 'read_only', record_property)
-
-
-@pytest.mark.parametrize('folder', ['others', 'others/run'], ids=['there', 'new'])
-def test_unwritable__of_another_user(folder, place, train, record_property):
-    record_property('fault', f'--work-dir {"in " if "/" in folder else ""}a folder without the right to write')
-    (place / 'others').mkdir(exist_ok=True)
-    (place / 'others').chmod(0o555)
-    with another_user():
-        result = train(folder, 2)
-    assert_unwritable(result, folder, record_property)

@@ -8,7 +8,9 @@ from collections import Counter
 
 import pytest
 import torch
-from kills import DELAYS, ITERATIONS, ROOT, TASKS, Training, differences, plan, steps
+from bitwise import differences, steps
+from kill_tasks import ITERATIONS, ROOT, TASKS
+from kills import DELAYS, Training, plan
 from mmengine.logging import HistoryBuffer
 
 # Of the report: 20. In all, each run then takes minutes.

@@ -146,7 +146,8 @@ def test_config__mistake_that_is_checked(refused, configs, case):
 
 @pytest.mark.parametrize('case', identified(RAISED))
 def test_config__mistake_that_is_raised(refused, configs, case):
-    _, message = refused(case.fault, configs[case.base], change=case.options)
+    code, message = refused(case.fault, configs[case.base], change=case.options)
+    assert code == 1
     assert_said(case.words, message)
 
 

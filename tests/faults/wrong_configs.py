@@ -87,6 +87,32 @@ CHECKED = (
     Case(CLS, {'optim_wrapper.optimizer.type': 'AdmW'}, ("optimizer.type='AdmW' is not", 'did you mean AdamW?')),
     Case(SEG, {'optim_wrapper.optimizer': 'AdamW'}, ("optim_wrapper.optimizer='AdamW'", "dict(type='SGD', lr=0.01)")),
     Case(CLS, {'default_hooks.checkpoint.intervall': 5}, ('has no option intervall', 'did you mean interval?')),
+    # What data and hooks need.
+    Case(
+        CLS,
+        {D: dict(_delete_=True, type='LabeledSubset', part='labeled', per_class=1000, dataset=_DIGITS)},
+        ('class 0 (0) has 120 images, but 1000 are to be drawn',),
+    ),
+    Case(SEMI_CLS, {f'{D}.unlabeled.dataset.metainfo': _LETTERS}, ("have the classes ['0',", "unlabeled ones ['a',")),
+    Case(CLS, {**_LOGIT_ADJUSTED, 'custom_hooks': [_COUNTS]}, ('three.json', 'counts of 3 classes', 'num_classes=10')),
+    Case(
+        CLS,
+        {
+            'custom_hooks': [dict(type='FeatureTapHook', layer='head.fcc')],
+            'val_evaluator': [dict(type='FeatureGeometry')],
+        },
+        ("got 'head.fcc'", 'one of the layers of ImageClassifier', 'head.fc,'),
+    ),
+    Case(
+        CLS,
+        {'custom_hooks': [dict(type='DeferredReweightingHook', begin=1)]},
+        ('an IterBasedTrainLoop has none', 'use by_epoch=False'),
+    ),
+    Case(
+        CLS,
+        {**_BY_EPOCH, 'custom_hooks': [dict(type='DeferredResamplingHook', begin=1)]},
+        ("'InfiniteSampler'", "sampler=dict(type='ClassPowerSampler', power=1)"),
+    ),
 )
 
 # Whatever else is refused: a traceback, and a line of help where a name can be found in the config.
@@ -110,37 +136,12 @@ RAISED = (
     Case(CLS, {f'{D}.pipeline.1.type': 'Resise'}, (f"{D}.pipeline.1.type='Resise'", 'did you mean Resize')),
     Case(CLS, {'custom_hooks': [dict(type='ClassCountHook')]}, ('custom_hooks.0.type', 'did you mean ClassCountsHook')),
     Case(CLS, {'runner_type': 'FlexibelRunner'}, ("runner_type='FlexibelRunner'", 'did you mean FlexibleRunner')),
-    # What data, hooks, loops and models say of themselves.
+    # Errors of data sets, loops and models.
     Case(CLS, {f'{D}.data_root': 'nowhere'}, ('No such file', 'nowhere/train')),
-    Case(
-        CLS,
-        {D: dict(_delete_=True, type='LabeledSubset', part='labeled', per_class=1000, dataset=_DIGITS)},
-        ('class 0 (0) has 120 images, but 1000 are to be drawn',),
-    ),
-    Case(SEMI_CLS, {f'{D}.unlabeled.dataset.metainfo': _LETTERS}, ("have the classes ['0',", "unlabeled ones ['a',")),
-    Case(CLS, {**_LOGIT_ADJUSTED, 'custom_hooks': [_COUNTS]}, ('three.json', 'counts of 3 classes', 'num_classes=10')),
     Case(
         CLS,
         {**_LOGIT_ADJUSTED, 'custom_hooks': [dict(type='ClassCountsHook', file='none.json')]},
         ('there are no class counts in none.json', 'class_counts.py CONFIG` writes them'),
-    ),
-    Case(
-        CLS,
-        {
-            'custom_hooks': [dict(type='FeatureTapHook', layer='head.fcc')],
-            'val_evaluator': [dict(type='FeatureGeometry')],
-        },
-        ("got 'head.fcc'", 'one of the layers of ImageClassifier', 'head.fc,'),
-    ),
-    Case(
-        CLS,
-        {'custom_hooks': [dict(type='DeferredReweightingHook', begin=1)]},
-        ('an IterBasedTrainLoop has none', 'use by_epoch=False'),
-    ),
-    Case(
-        CLS,
-        {**_BY_EPOCH, 'custom_hooks': [dict(type='DeferredResamplingHook', begin=1)]},
-        ("'InfiniteSampler'", "sampler=dict(type='ClassPowerSampler', power=1)"),
     ),
     Case(CLS, {'val_cfg': dict(type='TeacherStudentValLoop')}, ("use val_cfg = dict(type='ValLoop')",)),
     Case(SEG, {H: dict(_delete_=True, type='SARSTDCHead')}, ('can have no semantic anchors', 'use the SAR')),

@@ -109,8 +109,8 @@ class Reference:
         for j in range(K):
             for k in range(K):
                 if j != k:
-                    norms = self.semantic[j].norm().item() * self.semantic[k].norm().item()
-                    cosines.append((self.semantic[j] @ self.semantic[k]).item() / norms if norms else 0.0)
+                    norms = embedded[j].norm().item() * embedded[k].norm().item()
+                    cosines.append((embedded[j] @ embedded[k]).item() / norms if norms else 0.0)
         return dict(
             loss_anchor=self.anchor_weight * loss_anchor,
             loss_pull=self.pull_weight * loss_pull,

@@ -6,55 +6,10 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from mmengine.model import ExponentialMovingAverage, StochasticWeightAverage
-from mmengine.runner.checkpoint import load_state_dict
+from anchor_heads import C, K, embedded, load_with_mmengine, load_with_torch, make_head, move_projector, step, trained
 from torch import nn
 
 import sar_mm  # noqa: F401
-from sar_mm.models import SemanticAnchorHead
-
-K, C = 4, 6
-BUFFERS = ('anchors', 'semantic_anchors', 'initialized')
-
-
-def make_head(num_classes=K, channels=C, **options):
-    return SemanticAnchorHead(num_classes, channels, **options)
-
-
-def step(head, right=None):
-    """One training step, in which the anchors of the classes ``right`` (None: all) are classified right."""
-    num_classes, channels = head.semantic_anchors.shape
-    dtype = head.projector[0].weight.dtype
-    right = range(num_classes) if right is None else right
-    answers = [k if k in right else (k + 1) % num_classes for k in range(num_classes)]
-    target = torch.arange(num_classes)
-    feature = torch.zeros(num_classes, channels, dtype=dtype, requires_grad=True)
-    return head.loss(feature, target, lambda anchors: 20 * torch.eye(num_classes)[answers] + 0 * anchors.sum().float())
-
-
-def embedded(head):
-    return head.projector(head.anchors).detach().float()
-
-
-def move_projector(head):
-    with torch.no_grad():
-        head.projector[7].bias.add_(0.5)
-
-
-def trained(**options):
-    head = make_head(**options)
-    step(head)
-    move_projector(head)
-    return head
-
-
-def load_with_torch(head, state):
-    head.load_state_dict(state)
-
-
-def load_with_mmengine(head, state):
-    load_state_dict(head, state, strict=False)
-
 
 # ----- Another number of classes, other channels, another gate
 
@@ -238,77 +193,3 @@ def test_state__is_not_changed_by_a_loss_for_validation(how, started):
         assert torch.equal(value, before[name]), name
     for name, value in expected.items():
         assert torch.equal(losses[name], value), name
-
-
-# ----- Other dtypes of the model
-
-
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16, torch.float64])
-def test_state__goes_on_in_float32_whatever_the_model_is(dtype):
-    torch.manual_seed(0)
-    head = make_head()
-    step(head)
-    kept = head.semantic_anchors.clone()
-    head.to(dtype)
-    assert all(getattr(head, name).dtype == torch.float32 for name in BUFFERS)
-    assert torch.equal(head.semantic_anchors, kept)
-    assert head.projector[0].weight.dtype == dtype
-    with torch.no_grad():
-        head.projector[7].bias.add_(1.0)
-    for _ in range(200):  # a step of 0.001 is below the rounding of half precision
-        step(head)
-    expected = 0.999**200 * kept + (1 - 0.999**200) * embedded(head)
-    torch.testing.assert_close(head.semantic_anchors, expected, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize('move', [lambda m: m.bfloat16().float(), lambda m: m.to('meta'), lambda m: m.share_memory()])
-def test_state__follows_the_module(move):
-    head = trained()
-    kept = head.semantic_anchors.clone()
-    moved = move(head)
-    assert moved is head
-    devices = {each.device.type for each in [*head.parameters(), *head.buffers()]}
-    assert len(devices) == 1
-    if devices == {'cpu'}:
-        assert torch.equal(head.semantic_anchors, kept)
-
-
-def test_state__is_float32_under_another_default_dtype():
-    torch.set_default_dtype(torch.float64)
-    try:
-        head = make_head()
-        step(head)
-        head.loss(torch.randn(3, C), torch.tensor([0, 1, 3]), nn.Linear(C, K))
-    finally:
-        torch.set_default_dtype(torch.float32)
-    assert all(getattr(head, name).dtype == torch.float32 for name in BUFFERS)
-    assert head.projector[0].weight.dtype == torch.float64 and head.initialized.all()
-
-
-# ----- Averaged models
-
-
-@pytest.mark.parametrize('update_buffers', [True, False])
-@pytest.mark.parametrize('kind', [ExponentialMovingAverage, StochasticWeightAverage])
-def test_state__of_an_averaged_model_keeps_flag_and_average_together(kind, update_buffers):
-    options = dict(momentum=0.1) if kind is ExponentialMovingAverage else {}
-    head = make_head(momentum=0.5)
-    averaged = kind(head, update_buffers=update_buffers, **options)
-    averaged.update_parameters(head)  # before the anchors start
-    values, shares = [], []
-    for number in range(4):
-        step(head)
-        move_projector(head)
-        averaged.update_parameters(head)
-        share = 1 / (number + 2) if kind is StochasticWeightAverage else 0.1
-        shares = [each * (1 - share) for each in shares] + [share]
-        values.append(head.semantic_anchors.clone())
-    expected = sum(share * value for share, value in zip(shares, values)) / sum(shares)
-    if not update_buffers:
-        expected = values[-1]
-
-    resumed = make_head(momentum=1.0)
-    load_with_torch(resumed, averaged.module.state_dict())
-    step(resumed)
-    torch.testing.assert_close(resumed.semantic_anchors, expected)
-    assert torch.equal(resumed.initialized, torch.ones(K))

@@ -4,14 +4,16 @@ from mmengine.model import initialize
 from torch import nn
 
 import sar_mm  # noqa: F401
+from sar_mm.models import SemanticAnchorHead
 from sar_mm.models.projector import AnchorProjector
 
 
-def plain_copy(projector, dim, channels):
+def plain_copy(projector, dim, channels, hidden=None):
     """The same layers of torch itself, in train mode."""
     layers = []
-    for in_features, bias in ((dim, True), (channels, True), (channels, False)):
-        layers += [nn.Linear(in_features, channels, bias=bias), nn.BatchNorm1d(channels), nn.ReLU()]
+    hidden = hidden or channels
+    for sizes, bias in (((dim, hidden), True), ((hidden, hidden), True), ((hidden, channels), False)):
+        layers += [nn.Linear(*sizes, bias=bias), nn.BatchNorm1d(sizes[1]), nn.ReLU()]
     plain = nn.Sequential(*layers).train()
     missing, unexpected = plain.load_state_dict(projector.state_dict(), strict=False)
     assert not unexpected
@@ -31,13 +33,14 @@ def assert_same_state(module, state):
 
 @pytest.mark.parametrize(('num_classes', 'dim', 'channels'), [(2, 3, 4), (5, 8, 8), (19, 16, 12)])
 @pytest.mark.parametrize('training', [True, False])
-def test_projector__equals_linear_batch_norm_relu(num_classes, dim, channels, training):
-    projector = AnchorProjector(dim, channels, seed=2).train(training)
+@pytest.mark.parametrize('hidden', [None, 6])
+def test_projector__equals_linear_batch_norm_relu(num_classes, dim, channels, training, hidden):
+    projector = AnchorProjector(dim, channels, seed=2, channels=hidden).train(training)
     with torch.no_grad():  # norm weights that are not ones and zeros
         for name, parameter in projector.named_parameters():
             if parameter.dim() == 1:
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name))))
-    plain = plain_copy(projector, dim, channels)
+    plain = plain_copy(projector, dim, channels, hidden)
     anchors = torch.randn(num_classes, dim, generator=torch.Generator().manual_seed(0))
     slope = torch.randn(num_classes, channels, generator=torch.Generator().manual_seed(1))
     found, expected = projector(anchors), plain(anchors)
@@ -119,3 +122,27 @@ def test_projector__is_left_alone_by_init_cfg(init_cfg):
     initialize(host, init_cfg)
     assert_same_state(host, state)
     assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_projector__narrow_in_a_head():
+    """The embedded anchors keep the channels of the features, and the last layer its scale."""
+    head = SemanticAnchorHead(5, 64, projector=dict(channels=16), anchors=dict(type='GaussianAnchors', dim=12))
+    assert [tuple(parameter.shape) for name, parameter in head.named_parameters() if name.endswith('weight')] == [
+        (16, 12), (16,), (16, 16), (16,), (64, 16), (64,)
+    ]  # fmt: skip
+    assert head.projector[6].weight.std().item() == pytest.approx((2 / 64) ** 0.5, rel=0.1)
+    losses = head.train().loss(torch.randn(8, 64), torch.randint(5, (8,)), nn.Linear(64, 5))
+    assert losses['loss_anchor'] > 0 and head.semantic_anchors.shape == (5, 64)
+
+
+@pytest.mark.parametrize(
+    ('projector', 'message'),
+    [
+        (dict(channels=0), r'`projector\.channels` to be an integer of at least 1, but got 0'),
+        (dict(chanels=8), r"`projector\.chanels` to be one of \['channels'\].*did you mean channels\?"),
+        (16, r'`projector` to be a dict, such as dict\(channels=256\), but got 16'),
+    ],
+)
+def test_projector__wrong_options_of_a_head(projector, message):
+    with pytest.raises(ValueError, match=message):
+        SemanticAnchorHead(5, 8, projector=projector)

@@ -18,6 +18,7 @@ LABELS = torch.randint(-1, K, (2, 3, 4), generator=torch.Generator().manual_seed
 ANCHORS = draw(K, C).double()
 # A call by the tensor whose dtype is varied, and that tensor.
 CASES = {
+    'anchor_costs': (lambda x: ops.anchor_costs(x[1:], 1), draw(K, K, scale=3)),
     'anchor_cross_entropy': (lambda x: ops.anchor_cross_entropy(x, 0.99), draw(K, K, scale=3)),
     'anchor_cross_entropy-huge': (ops.anchor_cross_entropy, 6e4 * (1 - 2 * torch.eye(K, dtype=torch.float64))),
     'anchor_scores': (lambda x: ops.anchor_scores(x)[1], draw(K, K, scale=3)),
@@ -29,6 +30,7 @@ CASES = {
     'pairwise_cosine-largest': (lambda x: ops.pairwise_cosine(x)[0], ANCHORS),
     'pairwise_cosine-mean': (lambda x: ops.pairwise_cosine(x)[1], ANCHORS),
     'separation_loss': (lambda x: ops.separation_loss(x, -0.5), ANCHORS),
+    'self_weighted_mean': (lambda x: ops.self_weighted_mean(x, None), draw(K).abs()),
     'pull_loss': (lambda x: ops.pull_loss(x, LABELS, ANCHORS.float()), draw(2, C, 3, 4)),
     'pull_loss-soft': (lambda x: ops.pull_loss(x, torch.eye(K)[:3], ANCHORS.float(), class_balanced=True), draw(3, C)),
     'pull_loss-far': (lambda x: ops.pull_loss(x, LABELS, ANCHORS.float()), draw(2, C, 3, 4, scale=3e3)),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import sar_mm  # noqa: F401
-from sar_mm.ops import pairwise_cosine, separation_loss
+from sar_mm.ops import pairwise_cosine, separation, separation_loss
 
 
 def cosines_by_loops(anchors):
@@ -65,3 +65,15 @@ def test_separation_loss__equals_loops(margin):
 
 def test_separation_loss__nothing_within_the_margin():
     assert separation_loss(torch.eye(4), 0.0) == 0
+
+
+@pytest.mark.parametrize('block', [1, 20, 57])
+def test_blocks__give_the_same_values_and_gradients(block, monkeypatch):
+    anchors = 0.5 + torch.randn(19, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    anchors.requires_grad_()
+    whole = *pairwise_cosine(anchors.detach()), separation_loss(anchors, margin=0.1)
+    (gradient,) = torch.autograd.grad(whole[-1], anchors)
+    monkeypatch.setattr(separation, 'BLOCK', block)
+    parts = *pairwise_cosine(anchors.detach()), separation_loss(anchors, margin=0.1)
+    torch.testing.assert_close(parts, whole)
+    torch.testing.assert_close(torch.autograd.grad(parts[-1], anchors)[0], gradient)

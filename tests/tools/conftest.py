@@ -1,5 +1,6 @@
 """Running the tools, the data of the quickstart, and real checkpoints of its configs."""
 
+import importlib
 import io
 import os
 import runpy
@@ -74,6 +75,17 @@ def run_process():
         return result.stdout
 
     return run_process
+
+
+@pytest.fixture(scope='module')
+def scripts():
+    """The modules of the cost benchmarks, imported as they import each other: their folder is on the path."""
+    names = ['measure', 'pull_op', 'train_step']
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / 'tools' / 'benchmarks'))
+        yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+    for name in names:
+        del sys.modules[name]
 
 
 @pytest.fixture(scope='session')

@@ -128,7 +128,7 @@ def test_class_counts_tool__masks_of_0_and_255(run, tmp_path):
     output = ' '.join(run(tmp_path, config(tmp_path, 'binary', seg_dataset(['wall', 'crack']), 'mmseg')).split())
     assert 'warning: no label map shows class 1 (crack)' in output
     assert 'the label maps have the values 0, 255, and 255 is the ignored label' in output
-    assert 'write the label maps anew with the values 0 to 1' in output
+    assert 'write the label maps again with the values 0 to 1' in output
     assert json.loads((tmp_path / 'data/class_counts.json').read_text())['pixels'] == [2, 0]
 
 

@@ -45,7 +45,7 @@ def convert(tool, capsys, folder):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr('sys.argv', ['long_tailed_lists.py', *map(str, arguments)])
             try:
-                tool.main()
+                tool.main(tool.parse_args())
             except SystemExit as stop:
                 code = stop.code
         printed = capsys.readouterr()

@@ -169,8 +169,8 @@ def test_train__typing_errors_get_a_message_and_no_traceback(train, arguments, m
     'options, message',
     [
         (
-            'model.head.type=SARLinearHead',
-            "help: model.head.type='SARLinearHead' is not registered; did you mean SARLinearClsHead",
+            'model.head.loss.type=LabelSmothLoss',
+            "help: model.head.loss.type='LabelSmothLoss' is not registered; did you mean LabelSmoothLoss",
         ),
         ('train_dataloader.dataset.data_root=nowhere', 'nowhere'),
     ],
@@ -178,6 +178,13 @@ def test_train__typing_errors_get_a_message_and_no_traceback(train, arguments, m
 def test_train__other_errors_get_a_traceback_and_help(train, options, message):
     output = train(config(CLASSIFICATION), '--cfg-options', options, code=1)
     assert 'Traceback' in output and message in output.splitlines()[-1]
+
+
+def test_train__an_unknown_head_gets_a_message_and_not_the_config(train):
+    output = train(config(CLASSIFICATION), '--cfg-options', 'model.head.type=SARLinearHead', code=2)
+    message = output.splitlines()[-1]
+    expected = "error: model.head.type='SARLinearHead' is not registered; did you mean SARLinearClsHead"
+    assert message.startswith(expected) and 'Config:' not in output and 'optim_wrapper' not in output
 
 
 def test_train__typing_errors_end_the_process_without_a_traceback(run_process, folder):

@@ -43,7 +43,7 @@ def train(tool, run_tool, folder, monkeypatch, capsys):
         monkeypatch.setattr(tool, 'run_tool', here)
         monkeypatch.setattr('sys.argv', [TOOL.name, *map(str, arguments)])
         monkeypatch.chdir(folder)
-        tool.main()
+        tool.main(tool.parse_args())
         return capsys.readouterr().out
 
     return train

@@ -22,15 +22,6 @@ import math
 from pathlib import Path
 from typing import Dict, List
 
-from examining import Examined, class_counts, examine, is_segmentation, read_config
-from mmengine.config import DictAction
-from prettytable import PrettyTable
-
-from sar_mm.analysis.plots import plot_accuracy_by_frequency, plot_cosines, plot_tsne
-from sar_mm.checks import UsageError
-from sar_mm.cli.checkpoints import check_checkpoint_path
-from sar_mm.cli.errors import report_errors
-
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -43,7 +34,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='seed of the sample and of the t-SNE, default 0')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/compare_features'), help='folder for the results')
     parser.add_argument('--class-counts', help='JSON file of tools/dataset_converters/class_counts.py')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of both configs')
+    parser.add_argument('--cfg-options', nargs='+', help='override settings of both configs')
     args = parser.parse_args()
     args.names = [name.strip() for name in args.names.split(',')]
     if len(set(args.names) - {''}) != 2:
@@ -53,6 +44,18 @@ def parse_args() -> argparse.Namespace:
         if getattr(args, option) < least:
             parser.error(f'--{option.replace("_", "-")} is to be at least {least}, not {getattr(args, option)}')
     return args
+
+
+if __name__ == '__main__':  # before the imports below, which take seconds
+    ARGS = parse_args()
+
+from examining import Examined, class_counts, examine, is_segmentation, read_config
+from prettytable import PrettyTable
+
+from sar_mm.analysis.plots import plot_accuracy_by_frequency, plot_cosines, plot_tsne
+from sar_mm.checks import UsageError
+from sar_mm.cli.checkpoints import check_checkpoint_path
+from sar_mm.cli.errors import report_errors
 
 
 def draw(models: Dict[str, Examined], counts: List[int], kind: str, measure: str, args: argparse.Namespace) -> None:
@@ -92,8 +95,7 @@ def show(models: Dict[str, Examined]) -> None:
     print(table)
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     given = ((args.config_a, args.checkpoint_a), (args.config_b, args.checkpoint_b))
     with report_errors():
         for _, checkpoint in given:
@@ -118,4 +120,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -2,7 +2,6 @@
 
 import argparse
 import os.path as osp
-from copy import deepcopy
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -46,13 +45,13 @@ def is_segmentation(cfg: Config) -> bool:
     return cfg.get('default_scope') == 'mmseg'
 
 
-def read_config(path: str, work_dir: Path, options: Optional[dict]) -> Config:
+def read_config(path: str, work_dir: Path, options: Optional[List[str]]) -> Config:
     """Read a config with the options of the command line.
 
     Raises:
         UsageError: It tests with sliding windows.
     """
-    common = dict(cfg_options=deepcopy(options), launcher='none', local_rank=0, work_dir=str(work_dir))
+    common = dict(cfg_options=options, launcher='none', local_rank=0, work_dir=str(work_dir))
     cfg = load_config(argparse.Namespace(config=path, **common))
     if is_segmentation(cfg) and cfg.model.get('test_cfg', {}).get('mode') == 'slide':
         raise UsageError(

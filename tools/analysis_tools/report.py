@@ -14,15 +14,6 @@ import argparse
 from pathlib import Path
 
 
-class ConfigOptions(argparse.Action):
-    """mmengine's DictAction, imported only where the option is given: it takes seconds."""
-
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
-        from mmengine.config import DictAction
-
-        DictAction(self.option_strings, self.dest)(parser, namespace, values, option_string)
-
-
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('runs', nargs='+', type=Path, metavar='RUN', help='work folders of trainings')
@@ -43,7 +34,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--pictures', type=int, default=8, help='images in the comparison of predictions, default 8')
     parser.add_argument('--seed', type=int, default=0, help='seed of the sample and of the t-SNE, default 0')
     parser.add_argument('--layer', help='dotted name of the classifier layer, where it is not found')
-    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help='override settings of all configs')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE', help='override settings of all configs'
+    )
     args = parser.parse_args()
     args.names = [name.strip() for name in args.names.split(',')] if args.names else None
     for option, least in (('samples_per_class', 1), ('pictures', 1), ('seed', 0)):

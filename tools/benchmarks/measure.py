@@ -145,23 +145,6 @@ def _count_numbers(dims: list) -> int:
 # ----- What is reported
 
 
-def positive(text: str) -> int:
-    """Parse an argument that has to be an integer of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'expected an integer of at least 1, but got {text!r}')
-    return int(text)
-
-
-def add_common_arguments(parser: argparse.ArgumentParser, rounds: int) -> None:
-    """Add the arguments of every benchmark of time and memory."""
-    parser.add_argument('--rounds', type=positive, default=rounds, help=f'times each is run; default {rounds}')
-    parser.add_argument('--device', choices=['cpu', 'cuda'], help='default: a GPU where there is one')
-    parser.add_argument('--threads', type=positive, help="threads of a CPU; default PyTorch's own choice")
-    parser.add_argument('--out', type=Path, help='JSON file to write the results into')
-    parser.add_argument('--page', type=Path, help='Markdown file to write the table into')
-    parser.add_argument('--mark', help='name of the place in the page, `<!-- MARK -->` to `<!-- end -->`')
-
-
 def use_device(parser: argparse.ArgumentParser, args: argparse.Namespace) -> torch.device:
     """Check the common arguments, set the threads, and return the device."""
     if args.device == 'cuda' and not torch.cuda.is_available():

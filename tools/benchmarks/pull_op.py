@@ -18,23 +18,7 @@ import itertools
 import sys
 from typing import Callable, Dict, Optional, Sequence
 
-import torch
-import torch.nn.functional as F
-from measure import (
-    IGNORED,
-    add_common_arguments,
-    label_map,
-    made_with,
-    median_times,
-    peak_memory,
-    positive,
-    report,
-    table,
-    use_device,
-)
-from torch import Tensor
-
-from sar_mm.ops import pull_loss
+from benchmark_arguments import add_common_arguments, positive
 
 # The gradient that reaches the loss, as from a loss scaler: float16 could not hold that of a mean over so many pixels.
 SCALE = 2.0**16
@@ -42,6 +26,44 @@ SCALE = 2.0**16
 VALUE_TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = dict(float32=1e-5, bfloat16=1e-2, float16=2e-3)
 COPIES = ('copy', 'clone')
+
+
+def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    shape_help = 'of the feature; default 4 720 128 256 on a GPU, 2 270 128 256 on a CPU'
+    parser.add_argument('--shape', type=positive, nargs=4, metavar=tuple('NCHW'), help=shape_help)
+    parser.add_argument('--num-classes', type=positive, nargs='+', default=[19, 150], help='default 19 150')
+    dtypes_help = 'default float32, and bfloat16 on a GPU'
+    parser.add_argument('--dtypes', nargs='+', choices=list(GRADIENT_TOLERANCE), help=dtypes_help)
+    parser.add_argument('--channels-last', action='store_true', help='measure features in this layout, too')
+    add_common_arguments(parser, rounds=15)
+    args = parser.parse_args(arguments)
+    from measure import use_device  # imports PyTorch, which --help does not wait for
+
+    args.device = use_device(parser, args)
+    is_gpu = args.device.type == 'cuda'
+    args.shape = args.shape or ((4, 720, 128, 256) if is_gpu else (2, 270, 128, 256))
+    args.dtypes = args.dtypes or (['float32', 'bfloat16'] if is_gpu else ['float32'])
+    return args
+
+
+if __name__ == '__main__':  # before the imports below, which take seconds
+    ARGS = parse_arguments()
+
+import torch
+import torch.nn.functional as F
+from measure import (
+    IGNORED,
+    label_map,
+    made_with,
+    median_times,
+    peak_memory,
+    report,
+    table,
+)
+from torch import Tensor
+
+from sar_mm.ops import pull_loss
 
 
 def ours(feature: Tensor, labels: Tensor, anchors: Tensor) -> Tensor:
@@ -150,25 +172,7 @@ def render(rows: Sequence[dict]) -> str:
     return table(columns, lines)
 
 
-def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    shape_help = 'of the feature; default 4 720 128 256 on a GPU, 2 270 128 256 on a CPU'
-    parser.add_argument('--shape', type=positive, nargs=4, metavar=tuple('NCHW'), help=shape_help)
-    parser.add_argument('--num-classes', type=positive, nargs='+', default=[19, 150], help='default 19 150')
-    dtypes_help = 'default float32, and bfloat16 on a GPU'
-    parser.add_argument('--dtypes', nargs='+', choices=list(GRADIENT_TOLERANCE), help=dtypes_help)
-    parser.add_argument('--channels-last', action='store_true', help='measure features in this layout, too')
-    add_common_arguments(parser, rounds=15)
-    args = parser.parse_args(arguments)
-    args.device = use_device(parser, args)
-    is_gpu = args.device.type == 'cuda'
-    args.shape = args.shape or ((4, 720, 128, 256) if is_gpu else (2, 270, 128, 256))
-    args.dtypes = args.dtypes or (['float32', 'bfloat16'] if is_gpu else ['float32'])
-    return args
-
-
-def main() -> None:
-    args = parse_arguments()
+def main(args: argparse.Namespace) -> None:
     layouts = [False, True] if args.channels_last else [False]
     rows = []
     for num_classes, dtype, channels_last in itertools.product(args.num_classes, args.dtypes, layouts):
@@ -179,4 +183,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -23,6 +23,57 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+
+def task_folder(configs: List[Path]) -> Path:
+    """Return the folder in work_dirs/ for configs of one task, which is their folder below configs/."""
+    tasks = {task_of(config) for config in configs}
+    if len(tasks) > 1 or None in tasks:
+        found = ', '.join(sorted(task or 'none' for task in tasks))
+        raise ValueError(
+            f'the configs are not all of one task, a folder below configs/, but of {found}: give a --work-dir'
+        )
+    return Path('work_dirs', *tasks)
+
+
+def task_of(config: Path) -> Optional[str]:
+    folders = config.resolve().parent.parts
+    if 'configs' not in folders:
+        return None
+    # The last one: the repository itself may lie in a folder of this name.
+    last = len(folders) - folders[::-1].index('configs')
+    return folders[last] if last < len(folders) else None
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('configs', type=Path, nargs='+', help='the rows of the table')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='one run of every config per seed')
+    parser.add_argument('--work-dir', type=Path, help='default work_dirs/<task>, the folder of the configs in configs/')
+    parser.add_argument('--results', type=Path, help='JSON lines of the results; default <work-dir>/results.jsonl')
+    parser.add_argument('--variant', help='name of what --cfg-options changes; other runs of the config stay')
+    parser.add_argument('--cfg-options', nargs='+', help='settings that every run overrides')
+    parser.add_argument('--columns', nargs='+', help='scores to show; default all')
+    parser.add_argument('--table-only', action='store_true', help='train nothing, show what is there')
+    parser.add_argument('--all-variants', action='store_true', help='show the runs of every --variant')
+    parser.add_argument('--page', type=Path, help='Markdown file to write the table into')
+    parser.add_argument('--mark', default='results', help='name of the place in the page')
+    args = parser.parse_args()
+    missing = [str(config) for config in args.configs if not config.is_file()]
+    if missing:
+        parser.error(f'there is no config {missing[0]}')
+    if args.cfg_options and args.variant is None:
+        parser.error('--cfg-options needs a --variant, to keep these runs apart from others')
+    if args.work_dir is None:
+        try:
+            args.work_dir = task_folder(args.configs)
+        except ValueError as error:
+            parser.error(str(error))
+    return args
+
+
+if __name__ == '__main__':  # before the imports below, which take seconds
+    ARGS = parse_args()
+
 import torch
 from measure import made_with, write_page
 from mmengine.config import Config
@@ -200,52 +251,8 @@ def order(run: dict) -> tuple:
     return dataset, stock, run['config'] != stock, run['variant'] or '', run['seed']
 
 
-def task_folder(configs: List[Path]) -> Path:
-    """Return the folder in work_dirs/ for configs of one task, which is their folder below configs/."""
-    tasks = {task_of(config) for config in configs}
-    if len(tasks) > 1 or None in tasks:
-        found = ', '.join(sorted(task or 'none' for task in tasks))
-        raise ValueError(
-            f'the configs are not all of one task, a folder below configs/, but of {found}: give a --work-dir'
-        )
-    return Path('work_dirs', *tasks)
-
-
-def task_of(config: Path) -> Optional[str]:
-    folders = config.resolve().parent.parts
-    if 'configs' not in folders:
-        return None
-    # The last one: the repository itself may lie in a folder of this name.
-    last = len(folders) - folders[::-1].index('configs')
-    return folders[last] if last < len(folders) else None
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('configs', type=Path, nargs='+', help='the rows of the table')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='one run of every config per seed')
-    parser.add_argument('--work-dir', type=Path, help='default work_dirs/<task>, the folder of the configs in configs/')
-    parser.add_argument('--results', type=Path, help='JSON lines of the results; default <work-dir>/results.jsonl')
-    parser.add_argument('--variant', help='name of what --cfg-options changes; other runs of the config stay')
-    parser.add_argument('--cfg-options', nargs='+', help='settings that every run overrides')
-    parser.add_argument('--columns', nargs='+', help='scores to show; default all')
-    parser.add_argument('--table-only', action='store_true', help='train nothing, show what is there')
-    parser.add_argument('--all-variants', action='store_true', help='show the runs of every --variant')
-    parser.add_argument('--page', type=Path, help='Markdown file to write the table into')
-    parser.add_argument('--mark', default='results', help='name of the place in the page')
-    args = parser.parse_args()
+def main(args: argparse.Namespace) -> None:
     allow_bases()
-    missing = [str(config) for config in args.configs if not config.is_file()]
-    if missing:
-        parser.error(f'there is no config {missing[0]}')
-    if args.cfg_options and args.variant is None:
-        parser.error('--cfg-options needs a --variant, to keep these runs apart from others')
-    if args.work_dir is None:
-        try:
-            args.work_dir = task_folder(args.configs)
-        except ValueError as error:
-            parser.error(str(error))
-
     file = args.results or args.work_dir / 'results.jsonl'
     options = tuple(args.cfg_options or ())
     runs = [Run(config, seed, args.variant, options) for seed in args.seeds for config in args.configs]
@@ -261,4 +268,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -23,28 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-import torch
-from measure import (
-    add_common_arguments,
-    collectives,
-    host_waits,
-    label_map,
-    made_with,
-    median_times,
-    peak_memory,
-    positive,
-    report,
-    table,
-    trace,
-    use_device,
-)
-from mmengine.config import Config
-from mmengine.logging import MMLogger
-from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, DefaultScope
-
-from sar_mm import allow_bases
+from benchmark_arguments import add_common_arguments, positive
 
 KINDS = ('stock', 'sar')
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,6 +62,71 @@ STOCK = {
     'vit-b16': Stock('mmpretrain::vision_transformer/vit-base-p16_64xb64_in1k.py', (224, 224), 16),
 }
 
+
+def multiple_of_32(text: str) -> int:
+    """Parse a side of an image: every model can halve it five times."""
+    if not text.isdecimal() or int(text) < 32 or int(text) % 32:
+        raise argparse.ArgumentTypeError(f'expected a multiple of 32, but got {text!r}')
+    return int(text)
+
+
+def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--models', nargs='+', choices=list(STOCK), default=list(STOCK), help='default all')
+    parser.add_argument('--batch-size', type=positive, help="per process; default the config's on a GPU, else small")
+    parser.add_argument('--size', type=multiple_of_32, nargs=2, metavar=('H', 'W'), help="default the config's")
+    parser.add_argument('--amp', choices=['fp16', 'bf16'], help='mixed precision')
+    parser.add_argument('--compile', action='store_true', help='compile the forward pass')
+    parser.add_argument('--plain', action='store_true', help='compare with the plain formula of the pull, too')
+    parser.add_argument('--processes', type=positive, default=1, help='default 1')
+    add_common_arguments(parser, rounds=10)
+    args = parser.parse_args(arguments)
+    import torch  # which --help does not wait for
+    from measure import use_device
+
+    args.device = use_device(parser, args)
+
+    for name in args.models:
+        toolbox = STOCK[name].toolbox or STOCK[name].config.split('::')[0]
+        if find_spec(toolbox) is None:
+            parser.error(f'argument --models: {name} needs {toolbox}, which is not installed')
+        if args.batch_size and args.batch_size < STOCK[name].smallest_batch:
+            parser.error(
+                f'argument --batch-size: {args.batch_size} is too small for {name}, which normalizes pooled features '
+                f'over the batch; use at least {STOCK[name].smallest_batch}'
+            )
+    if args.amp and args.device.type == 'cpu':
+        parser.error(f'argument --amp: {args.amp} needs a GPU: mmengine has no mixed precision on CPUs')
+    if args.device.type == 'cuda' and args.processes > torch.cuda.device_count():
+        parser.error(f'argument --processes: {args.processes} are more than the {torch.cuda.device_count()} GPUs')
+    if args.processes > 1 and not args.threads:
+        args.threads = max(1, torch.get_num_threads() // args.processes)
+        torch.set_num_threads(args.threads)  # which the head of the report names
+    return args
+
+
+if __name__ == '__main__':  # before the imports below, which take seconds
+    ARGS = parse_arguments()
+
+import torch
+from measure import (
+    collectives,
+    host_waits,
+    label_map,
+    made_with,
+    median_times,
+    peak_memory,
+    report,
+    table,
+    trace,
+)
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope
+
+from sar_mm import allow_bases
 
 # ----- The two models
 
@@ -289,47 +333,7 @@ def render(rows: Sequence[dict]) -> str:
     return table(columns, lines)
 
 
-def multiple_of_32(text: str) -> int:
-    """Parse a side of an image: every model can halve it five times."""
-    if not text.isdecimal() or int(text) < 32 or int(text) % 32:
-        raise argparse.ArgumentTypeError(f'expected a multiple of 32, but got {text!r}')
-    return int(text)
-
-
-def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--models', nargs='+', choices=list(STOCK), default=list(STOCK), help='default all')
-    parser.add_argument('--batch-size', type=positive, help="per process; default the config's on a GPU, else small")
-    parser.add_argument('--size', type=multiple_of_32, nargs=2, metavar=('H', 'W'), help="default the config's")
-    parser.add_argument('--amp', choices=['fp16', 'bf16'], help='mixed precision')
-    parser.add_argument('--compile', action='store_true', help='compile the forward pass')
-    parser.add_argument('--plain', action='store_true', help='compare with the plain formula of the pull, too')
-    parser.add_argument('--processes', type=positive, default=1, help='default 1')
-    add_common_arguments(parser, rounds=10)
-    args = parser.parse_args(arguments)
-    args.device = use_device(parser, args)
-
-    for name in args.models:
-        toolbox = STOCK[name].toolbox or STOCK[name].config.split('::')[0]
-        if find_spec(toolbox) is None:
-            parser.error(f'argument --models: {name} needs {toolbox}, which is not installed')
-        if args.batch_size and args.batch_size < STOCK[name].smallest_batch:
-            parser.error(
-                f'argument --batch-size: {args.batch_size} is too small for {name}, which normalizes pooled features '
-                f'over the batch; use at least {STOCK[name].smallest_batch}'
-            )
-    if args.amp and args.device.type == 'cpu':
-        parser.error(f'argument --amp: {args.amp} needs a GPU: mmengine has no mixed precision on CPUs')
-    if args.device.type == 'cuda' and args.processes > torch.cuda.device_count():
-        parser.error(f'argument --processes: {args.processes} are more than the {torch.cuda.device_count()} GPUs')
-    if args.processes > 1 and not args.threads:
-        args.threads = max(1, torch.get_num_threads() // args.processes)
-        torch.set_num_threads(args.threads)  # which the head of the report names
-    return args
-
-
-def main() -> None:
-    args = parse_arguments()
+def main(args: argparse.Namespace) -> None:
     rows = measure_all(args)
     head = made_with(args.device)
     if args.processes > 1:
@@ -338,4 +342,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -17,9 +17,22 @@ import json
 import sys
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument('--out', help='file to write; default class_counts.json in the data_root of the data set')
+    parser.add_argument('--cfg-options', nargs='+', help='override settings of the config')
+    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)  # what load_config reads of a run
+    return parser.parse_args()
+
+
+if __name__ == '__main__':  # before the imports below, which take seconds
+    ARGS = parse_args()
+
 import numpy as np
 from mmcv.transforms import LoadAnnotations
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 from mmengine.utils import track_iter_progress
 from rich.console import Console
@@ -33,15 +46,6 @@ from sar_mm.datasets import distinct_class_counts, distinct_images
 from sar_mm.datasets.class_counts import counts_file, find_key
 
 MAX_ABSENT = 10  # classes to name
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='path of the config')
-    parser.add_argument('--out', help='file to write; default class_counts.json in the data_root of the data set')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
-    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)  # what load_config wants to know of a run
-    return parser.parse_args()
 
 
 def type_name(cfg: dict) -> str:
@@ -140,7 +144,7 @@ def warn_of_absent(classes: Sequence, counts: Sequence[int], what: str, values: 
     if 255 in values and len(values) <= len(classes):
         print(
             f'warning: the label maps have the values {", ".join(map(str, values))}, and 255 is the ignored label, no '
-            f'class: where it stands for one, write the label maps anew with the values 0 to {len(classes) - 1}'
+            f'class: where it stands for one, write the label maps again with the values 0 to {len(classes) - 1}'
         )
 
 
@@ -179,8 +183,7 @@ def out_file(out: Optional[str], cfg: Config) -> str:
     return path
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     with report_errors():
         cfg = load_config(args)
         out = out_file(args.out, cfg)
@@ -194,4 +197,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

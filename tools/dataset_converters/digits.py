@@ -17,6 +17,16 @@ import argparse
 from pathlib import Path
 from typing import List, Sequence
 
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--out', type=Path, default=Path('data/digits'), help='folder to write')
+    return parser.parse_args()
+
+
+if __name__ == '__main__':  # before the imports below, which take seconds
+    ARGS = parse_args()
+
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -103,10 +113,8 @@ def write_segmentation(out: Path, pools: dict, rng: np.random.Generator) -> None
             labels.save(out / 'ann_dir' / split / f'{number:04d}.png')
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--out', type=Path, default=Path('data/digits'), help='folder to write')
-    out = parser.parse_args().out
+def main(args: argparse.Namespace) -> None:
+    out = args.out
 
     rng = np.random.default_rng(0)
     digits = load_digits()
@@ -125,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

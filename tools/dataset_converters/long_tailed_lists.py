@@ -22,12 +22,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from sar_mm.checks import UsageError
-from sar_mm.cli.errors import report_errors
-
-SHOWN = 5  # of the images or lines that are wrong
-MANY, FEW = 100, 20  # the groups of Liu et al.: more than 100 training images, fewer than 20
-
 
 class Benchmark(NamedTuple):
     """What is published about a data set."""
@@ -45,6 +39,26 @@ BENCHMARKS = {
     'places-lt': Benchmark('Places_LT_', 365, dict(train=62500, val=7300, test=36500), 4980, 5),
     'inaturalist2018': Benchmark('iNaturalist18_', 8142, dict(train=437513, val=24426), 1000, 2, '{}2018.json'),
 }
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('dataset', choices=BENCHMARKS)
+    parser.add_argument('--lists', type=Path, required=True, help='folder of the published lists')
+    parser.add_argument('--images', type=Path, required=True, help='folder that the paths in the lists start from')
+    parser.add_argument('--out', type=Path, required=True, help='folder to write meta/*.txt to')
+    parser.add_argument('--no-count-check', action='store_true', help='accept other sizes, as of a subset')
+    return parser.parse_args()
+
+
+if __name__ == '__main__':  # before the imports below, which take seconds
+    ARGS = parse_args()
+
+from sar_mm.checks import UsageError
+from sar_mm.cli.errors import report_errors
+
+SHOWN = 5  # of the images or lines that are wrong
+MANY, FEW = 100, 20  # the groups of Liu et al.: more than 100 training images, fewer than 20
 Sample = Tuple[str, int]
 
 
@@ -139,14 +153,7 @@ def print_groups(splits: Dict[str, List[Sample]]) -> None:
     print(f'{"all":26}{len(counts):9,}' + ''.join(f'{len(samples):10,}' for samples in splits.values()))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('dataset', choices=BENCHMARKS)
-    parser.add_argument('--lists', type=Path, required=True, help='folder of the published lists')
-    parser.add_argument('--images', type=Path, required=True, help='folder that the paths in the lists start from')
-    parser.add_argument('--out', type=Path, required=True, help='folder to write meta/*.txt to')
-    parser.add_argument('--no-count-check', action='store_true', help='accept other sizes, as of a subset')
-    args = parser.parse_args()
+def main(args: argparse.Namespace) -> None:
     benchmark = BENCHMARKS[args.dataset]
 
     with report_errors():
@@ -172,4 +179,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -33,21 +33,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Set, Tuple
 
-import numpy as np
-from class_counts import build_dataset, warn_of_absent
-from long_tailed_lists import some
-from mmengine.config import DictAction
-from mmengine.utils import track_iter_progress
-from rich.console import Console
-from rich.table import Table
-
-from sar_mm.checks import UsageError
-from sar_mm.cli.config import load_config
-from sar_mm.cli.errors import report_errors
-from sar_mm.datasets import SemiSupervisedDataset, draw_covering, draw_fraction, draw_per_class, read_indices
-from sar_mm.datasets.class_counts import count_classes, image_label
-from sar_mm.datasets.views import underlying
-
 
 def share(text: str) -> float:
     try:
@@ -76,14 +61,32 @@ def parse_args() -> argparse.Namespace:
     which.add_argument('--labeled-list', metavar='FILE', help='list of the labeled images')
     parser.add_argument('--unlabeled-list', metavar='FILE', help='list of the unlabeled images; default all others')
     parser.add_argument('--seed', type=int, default=0, help='of the drawing; default 0')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
-    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)  # what load_config wants to know of a run
+    parser.add_argument('--cfg-options', nargs='+', help='override settings of the config')
+    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)  # what load_config reads of a run
     args = parser.parse_args()
     if args.unlabeled_list and not args.labeled_list:
         parser.error('--unlabeled-list goes with --labeled-list')
     if args.seed < 0:
         parser.error('--seed is to be at least 0')
     return args
+
+
+if __name__ == '__main__':  # before the imports below, which take seconds
+    ARGS = parse_args()
+
+import numpy as np
+from class_counts import build_dataset, warn_of_absent
+from long_tailed_lists import some
+from mmengine.utils import track_iter_progress
+from rich.console import Console
+from rich.table import Table
+
+from sar_mm.checks import UsageError
+from sar_mm.cli.config import load_config
+from sar_mm.cli.errors import report_errors
+from sar_mm.datasets import SemiSupervisedDataset, draw_covering, draw_fraction, draw_per_class, read_indices
+from sar_mm.datasets.class_counts import count_classes, image_label
+from sar_mm.datasets.views import underlying
 
 
 class Images:
@@ -233,8 +236,7 @@ def print_table(images: Images, labeled: List[int], unlabeled: List[int], shown:
     warn_of_absent(images.classes, numbers, 'labeled image', sorted(images.values))
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     with report_errors():
         cfg = load_config(args)
     with report_errors(cfg):
@@ -257,4 +259,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -23,6 +23,24 @@ import re
 from pathlib import Path
 from typing import List, Tuple
 
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument('config', metavar='CONFIG', nargs='?', help='config whose training data set names the classes')
+    source.add_argument('--classes', help='the names, separated by commas, or a .txt file with one a line')
+    parser.add_argument('--model', default='sentence-transformers/all-MiniLM-L6-v2', help='name or folder of a model')
+    parser.add_argument('--template', default='a photo of a {}', help='text to encode, {} being the name')
+    parser.add_argument('--out', type=Path, default=Path('anchors.npy'), help='.npy or .safetensors file to write')
+    parser.add_argument(
+        '--figure', type=Path, help='picture of the pairwise cosines to draw, .png or .pdf for instance'
+    )
+    return parser.parse_args()
+
+
+if __name__ == '__main__':  # before the imports below, which take seconds
+    ARGS = parse_args()
+
 import numpy as np
 from mmengine.fileio import list_from_file
 from mmengine.registry import DATASETS, DefaultScope
@@ -157,20 +175,6 @@ def report(cosine: np.ndarray, names: List[str]) -> None:
             print(f'  {cosine[i, j]:6.3f}  {names[i]} - {names[j]}')
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument('config', metavar='CONFIG', nargs='?', help='config whose training data set names the classes')
-    source.add_argument('--classes', help='the names, separated by commas, or a .txt file with one a line')
-    parser.add_argument('--model', default='sentence-transformers/all-MiniLM-L6-v2', help='name or folder of a model')
-    parser.add_argument('--template', default='a photo of a {}', help='text to encode, {} being the name')
-    parser.add_argument('--out', type=Path, default=Path('anchors.npy'), help='.npy or .safetensors file to write')
-    parser.add_argument(
-        '--figure', type=Path, help='picture of the pairwise cosines to draw, .png or .pdf for instance'
-    )
-    return parser.parse_args()
-
-
 def class_names(args: argparse.Namespace) -> List[str]:
     """Return the class names; a UsageError unless there are at least two, all different."""
     if args.classes is None:
@@ -197,8 +201,7 @@ def check_apart(cosine: np.ndarray, names: List[str]) -> None:
         )
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     with report_errors():
         if '{}' not in args.template:
             raise UsageError(f'--template needs {{}} where the class name goes, but is {args.template!r}')
@@ -217,4 +220,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -12,10 +12,24 @@ tau = 0 changes nothing. Choose tau on validation data. The optimizer's state an
 import argparse
 from functools import partial
 
+from checkpoint_arguments import add_checkpoint_arguments
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_checkpoint_arguments(parser)
+    parser.add_argument('--tau', type=float, default=1.0, help='0: nothing changes, 1: all classes get the same norm')
+    parser.add_argument('--layer', default='head.fc', help='the classifier: decode_head.conv_seg in segmentation')
+    return parser.parse_args()
+
+
+if __name__ == '__main__':  # before the imports below, which take seconds
+    ARGS = parse_args()
+
 from torch import Tensor
 
 from sar_mm.checks import check, check_probability
-from sar_mm.cli.conversion import Weights, add_checkpoint_arguments, convert_checkpoint
+from sar_mm.cli.conversion import Weights, convert_checkpoint
 from sar_mm.cli.errors import report_errors
 
 
@@ -48,15 +62,10 @@ def could_classify(name: str, weight: Tensor) -> bool:
     return is_linear and parts[-1] == 'weight' and not {'backbone', 'neck', 'anchor_head'} & set(parts)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_checkpoint_arguments(parser)
-    parser.add_argument('--tau', type=float, default=1.0, help='0: nothing changes, 1: all classes get the same norm')
-    parser.add_argument('--layer', default='head.fc', help='the classifier: decode_head.conv_seg in segmentation')
-    args = parser.parse_args()
+def main(args: argparse.Namespace) -> None:
     with report_errors():
         convert_checkpoint(args, partial(tau_normalize, layer=args.layer, tau=args.tau))
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -16,8 +16,28 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Sequence
 
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', metavar='CONFIG', help='path of the config')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='path of the checkpoint')
+    parser.add_argument('out', metavar='OUT', type=Path, help='where to write the .onnx file')
+    parser.add_argument('--shape', nargs=2, type=int, required=True, metavar=('H', 'W'), help='size of the input')
+    parser.add_argument('--batch', type=int, default=0, metavar='N', help='a fixed batch size; default any')
+    parser.add_argument('--opset', type=int, default=18, help="version of ONNX's operators; default %(default)s")
+    parser.add_argument('--cfg-options', nargs='+', help='override settings of the config')
+    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)  # what load_config reads of a run
+    args = parser.parse_args()
+    if min(args.shape) < 1 or args.batch < 0:
+        parser.error(f'--shape and --batch are to be positive, but are {args.shape} and {args.batch}')
+    return args
+
+
+if __name__ == '__main__':  # before the imports below, which take seconds
+    ARGS = parse_args()
+
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
@@ -105,19 +125,7 @@ def check_packages() -> None:
         raise UsageError(f'exporting needs PyTorch 2.6 or newer, but this is {torch.__version__}')
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', metavar='CONFIG', help='path of the config')
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='path of the checkpoint')
-    parser.add_argument('out', metavar='OUT', type=Path, help='where to write the .onnx file')
-    parser.add_argument('--shape', nargs=2, type=int, required=True, metavar=('H', 'W'), help='size of the input')
-    parser.add_argument('--batch', type=int, default=0, metavar='N', help='a fixed batch size; default any')
-    parser.add_argument('--opset', type=int, default=18, help="version of ONNX's operators; default %(default)s")
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
-    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)  # what load_config wants to know of a run
-    args = parser.parse_args()
-    if min(args.shape) < 1 or args.batch < 0:
-        parser.error(f'--shape and --batch are to be positive, but are {args.shape} and {args.batch}')
+def main(args: argparse.Namespace) -> None:
     with report_errors():
         check_packages()
         check_checkpoint_path(args.checkpoint)
@@ -140,4 +148,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -15,15 +15,31 @@ import re
 from functools import partial
 from typing import Optional
 
-import torch
 from authors_names import is_authors_name
-from torch import Tensor
-
-from sar_mm.cli.conversion import Weights, add_checkpoint_arguments, convert_checkpoint
-from sar_mm.cli.errors import report_errors
+from checkpoint_arguments import add_checkpoint_arguments
 
 # A teacher is mmengine's ExponentialMovingAverage, which holds the averaged model as its `module`.
 PREFIXES = dict(student='student.', teacher='teacher.module.')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_checkpoint_arguments(parser)
+    parser.add_argument('--part', choices=list(PREFIXES), help='of a semi-supervised model; default teacher, if any')
+    parser.add_argument('--keep-anchors', action='store_true', help='for a model with semantic anchors')
+    parser.add_argument('--half', action='store_true', help='round the weights to half precision')
+    return parser.parse_args()
+
+
+if __name__ == '__main__':  # before the imports below, which take seconds
+    ARGS = parse_args()
+
+import torch
+from torch import Tensor
+
+from sar_mm.cli.conversion import Weights, convert_checkpoint
+from sar_mm.cli.errors import report_errors
+
 # What DistributedDataParallel and torch.compile put into the names of the model they wrap, where it was saved itself.
 WRAPPERS = re.compile(r'^((module|_orig_mod)\.)+|(?<=\.)_orig_mod\.')
 
@@ -74,16 +90,10 @@ def take_part(weights: Weights, part: str) -> Weights:
     return taken
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_checkpoint_arguments(parser)
-    parser.add_argument('--part', choices=list(PREFIXES), help='of a semi-supervised model; default teacher, if any')
-    parser.add_argument('--keep-anchors', action='store_true', help='for a model with semantic anchors')
-    parser.add_argument('--half', action='store_true', help='round the weights to half precision')
-    args = parser.parse_args()
+def main(args: argparse.Namespace) -> None:
     with report_errors():
         convert_checkpoint(args, partial(to_stock, part=args.part, keep_anchors=args.keep_anchors, half=args.half))
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

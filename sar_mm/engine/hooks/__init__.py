@@ -1,3 +1,4 @@
+from .anchor_monitor import AnchorMonitorHook
 from .anchor_weights import AnchorWeightHook
 from .atomic_checkpoint import AtomicCheckpointHook
 from .class_counts import ClassCountsHook
@@ -7,6 +8,7 @@ from .seed_by_place import SeedByPlaceHook
 from .share_buffers import ShareBuffersHook
 
 __all__ = [
+    'AnchorMonitorHook',
     'AnchorWeightHook',
     'AtomicCheckpointHook',
     'ClassCountsHook',

@@ -5,7 +5,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.runner import BaseLoop, Runner
 
-from ...checks import check_choice
+from ...checks import UsageError, check_choice
 from ...datasets.class_counts import KINDS, TOOL, class_counts, read_class_counts
 from ...datasets.distinct_images import distinct_class_counts
 from ...registry import HOOKS
@@ -22,7 +22,7 @@ def _training_data(runner: Runner) -> Any:
         return runner._train_loop.dataloader.dataset
     dataloader = runner._train_dataloader
     if dataloader is None:
-        raise ValueError(
+        raise UsageError(
             f'class counts need a train_dataloader in the config, or a file that `python {TOOL} CONFIG` wrote'
         )
     if not isinstance(dataloader, dict):
@@ -87,7 +87,7 @@ class ClassCountsHook(Hook):
             classes = getattr(head, 'num_classes', len(counts))
             if classes != len(counts) and any(hasattr(child, 'set_class_counts') for child in head.children()):
                 source = 'the training data' if self.file is None else f'file={self.file!r}'
-                raise ValueError(
+                raise UsageError(
                     f'ClassCountsHook: {source} has counts of {len(counts)} classes, but {type(head).__name__} has '
                     f'num_classes={classes}'
                 )

@@ -1,13 +1,13 @@
 """Deferred re-balancing (Cao et al., NeurIPS 2019): first train on the data as they are, then balance the classes."""
 
-from typing import List, Optional
+from typing import Any, List, Optional
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
-from ...checks import check, check_beta, check_choice, check_flag, check_integer
+from ...checks import UsageError, check, check_beta, check_choice, check_flag, check_integer
 from ...datasets.class_counts import KINDS
 from ...datasets.samplers import check_power
 from ...ops import effective_number_weights
@@ -85,6 +85,7 @@ class DeferredReweightingHook(Hook):
             self._weight()
 
     def _weight(self) -> None:
+        loss: Any
         for loss in self._losses:
             buffer = dict(loss.named_buffers(recurse=False)).get('class_weight')
             if buffer is None:
@@ -130,26 +131,26 @@ class DeferredResamplingHook(Hook):
 
 def _check_epochs(runner: Runner, hook: str, remedy: str) -> None:
     if isinstance(runner.train_loop, IterBasedTrainLoop):
-        raise ValueError(f'{hook} begins at an epoch, but an IterBasedTrainLoop has none: {remedy}')
+        raise UsageError(f'{hook} begins at an epoch, but an IterBasedTrainLoop has none: {remedy}')
 
 
 def _weighted_modules(model: nn.Module, num_counts: int) -> List[nn.Module]:
     """Return the modules with a ``class_weight``; a ValueError where there is none or it does not fit the counts."""
     losses = [module for module in model.modules() if hasattr(module, 'class_weight')]
     if not losses:
-        raise ValueError(
+        raise UsageError(
             'DeferredReweightingHook: no module of the model has a class_weight; use a loss that has one, such as '
             'CrossEntropyLoss'
         )
     for head in model.modules():
         classes = getattr(head, 'num_classes', num_counts)
         if classes != num_counts and any(module in losses for module in head.modules()):
-            raise ValueError(
+            raise UsageError(
                 f'DeferredReweightingHook: {type(head).__name__} has {classes} classes, but there are '
                 f'{num_counts} class counts'
             )
         if getattr(head, 'out_channels', None) == 1 and any(module in losses for module in head.children()):
-            raise ValueError(
+            raise UsageError(
                 f'DeferredReweightingHook: {type(head).__name__} has out_channels=1, which takes one class weight for '
                 'two classes: leave out_channels and use_sigmoid out, or the hook'
             )

@@ -1,4 +1,4 @@
-from typing import List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -6,7 +6,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ...checks import check
+from ...checks import UsageError, check
 from ...registry import HOOKS
 
 # Where a model keeps its classifier, SAR heads first; -1 is the last head of a cascade.
@@ -98,7 +98,7 @@ class FeatureTapHook(Hook):
             self._handles.pop().remove()
 
 
-def predicting_parts(model: nn.Module) -> List[nn.Module]:
+def predicting_parts(model: Any) -> List[nn.Module]:
     """Return the models that can predict: a model without wrappers, or student and teacher of a semi-supervised one."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
@@ -117,15 +117,16 @@ def find_classifier(model: nn.Module, name: Optional[str] = None) -> Tuple[nn.Mo
     Raises:
         ValueError: There is no such layer.
     """
+    found = None
     if name is not None:
-        layer = _get(model, name)
+        found = _get(model, name)
         children = ', '.join(child for child, _ in model.named_modules() if child)
-        check(layer is not None, 'layer', name, f'one of the layers of {type(model).__name__}: {children}')
-    else:
-        layer = _default_classifier(model)
+        check(found is not None, 'layer', name, f'one of the layers of {type(model).__name__}: {children}')
+    layer = _default_classifier(model) if found is None else found
     for module in model.modules():
-        if getattr(module, 'classifier_layer', None) is layer and hasattr(module.anchor_head, 'semantic_anchors'):
-            return layer, module.anchor_head
+        anchor_head: Any = getattr(module, 'anchor_head', None)
+        if getattr(module, 'classifier_layer', None) is layer and hasattr(anchor_head, 'semantic_anchors'):
+            return layer, anchor_head
     return layer, None
 
 
@@ -134,7 +135,7 @@ def _default_classifier(model: nn.Module) -> nn.Module:
         layer = _get(model, place)
         if layer is not None:
             return layer
-    raise ValueError(
+    raise UsageError(
         f'FeatureTapHook finds no classifier in {type(model).__name__} (tried {", ".join(_PLACES)}): name it by the '
         'argument `layer`, as in layer="head.layers.1.fc"'
     )
@@ -142,7 +143,7 @@ def _default_classifier(model: nn.Module) -> nn.Module:
 
 def _get(model: nn.Module, name: str) -> Optional[nn.Module]:
     """Return a submodule by its dotted name, in which -1 is the last of a list; None where there is none."""
-    module = model
+    module: Any = model
     for part in name.split('.'):
         if part == '-1':
             module = module[-1] if isinstance(module, nn.ModuleList) else None
@@ -161,7 +162,7 @@ def _weight_rows(layer: nn.Module) -> Optional[Tensor]:
     return weight if len(weight) > 1 else weight.new_tensor([[-0.5], [0.5]]) * weight
 
 
-def _anchors(anchor_head: Optional[nn.Module]) -> Optional[Tensor]:
+def _anchors(anchor_head: Any) -> Optional[Tensor]:
     """Return a copy of the semantic anchors; None as long as none was set."""
     if anchor_head is None or not anchor_head.semantic_anchors.any():
         return None

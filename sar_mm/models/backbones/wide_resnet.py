@@ -113,7 +113,7 @@ class WideResNet(BaseModule):
         before = STEM_CHANNELS
         for stage, (base_channels, stride) in enumerate(STAGES):
             channels = base_channels * widen_factor
-            common = dict(drop_rate=drop_rate, bn_momentum=bn_momentum, activate_shortcut=stage == 0)
+            common: dict = dict(drop_rate=drop_rate, bn_momentum=bn_momentum, activate_shortcut=stage == 0)
             first = PreActBlock(before, channels, stride, **common)
             rest = [PreActBlock(channels, channels, 1, **common) for _ in range((depth - 4) // 6 - 1)]
             self.stages.append(nn.Sequential(first, *rest))

@@ -100,7 +100,7 @@ class SARConformerHeadMixin(SARClsHeadMixin):
 
     def build_anchor_head(self, options: dict) -> nn.ModuleDict:
         anchor_heads = [self.build_anchors_of(layer, options) for layer in self.classifier_layers]
-        return nn.ModuleDict(zip(self.branches, anchor_heads))
+        return nn.ModuleDict(dict(zip(self.branches, anchor_heads)))
 
     def anchor_losses(
         self, recording: Optional[Recording], target: Tensor, weight: Optional[Tensor] = None
@@ -145,7 +145,7 @@ class SARCSRAClsHeadMixin(SARMultiLabelHeadMixin):
         self.record(inputs[0].mean((2, 3)))
 
     def classify(self, anchors: Tensor) -> Tensor:
-        return sum(head(anchors[:, :, None, None]) for head in self.csra_heads)
+        return sum(head(anchors[:, :, None, None]) for head in self.csra_heads)  # type: ignore[return-value]
 
 
 class SARMultiTaskHeadMixin:

@@ -76,7 +76,7 @@ def with_semantic_anchors(
             raise TypeError(f'with_semantic_anchors() does not know the classifier of {name}: pass its path')
 
     def __init__(self, *args, **kwargs) -> None:
-        super(sar_class, self).__init__(*args, **kwargs)
+        super(sar_class, self).__init__(*args, **kwargs)  # type: ignore[arg-type]
 
     __init__.__signature__ = _with_anchor_head(signature(head_class.__init__))
     namespace = dict(

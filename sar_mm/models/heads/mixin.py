@@ -2,14 +2,14 @@
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Callable, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from ...checks import check, check_config
+from ...checks import UsageError, check, check_config
 from ...registry import MODELS
 from ..feature_head import FeatureHead
 from ..module_lists import as_modules
@@ -44,6 +44,7 @@ class SARHeadMixin:
 
     # Path, or paths, of the classifier layers in the head, such as 'layers.-1.fc', in which -1 is the last of a list.
     classifier: Union[str, Tuple[str, ...]]
+    anchor_head: Any  # a FeatureHead, or a ModuleDict of them
     feature = 'input of the classifier, before its dropout'  # for the docs
 
     def __init__(self, *args, anchor_head: Optional[dict] = None, **kwargs) -> None:
@@ -121,7 +122,7 @@ class SARHeadMixin:
         return MODELS.build({**settings, **options})
 
     def _layer_at(self, path: str) -> nn.Module:
-        layer = self
+        layer: Any = self
         try:
             for name in path.split('.'):
                 layer = layer[int(name)] if name.lstrip('-').isdigit() else getattr(layer, name)
@@ -199,7 +200,7 @@ class SARHeadMixin:
         """Return the losses of the stock head and those of its anchors; a ValueError where names would collide."""
         both = sorted(losses.keys() & anchor_losses.keys())
         if both:
-            raise ValueError(
+            raise UsageError(
                 f'{type(self).__name__} returns {", ".join(both)}, the names of losses of the anchor head: give the '
                 'losses of the head other names'
             )
@@ -211,7 +212,9 @@ class SARHeadMixin:
         try:
             yield
         except IndexError as error:
-            num_classes = next(part.num_classes for part in self.anchor_head.modules() if isinstance(part, FeatureHead))
+            num_classes: int = next(
+                each.num_classes for each in self.anchor_head.modules() if isinstance(each, FeatureHead)
+            )
             given = labels()
             is_wrong = (given < 0) | (given >= num_classes)
             if self.anchor_ignore_index is not None:
@@ -219,13 +222,13 @@ class SARHeadMixin:
             if not is_wrong.any():
                 raise
             raise IndexError(
-                f'{error}: the label {given[is_wrong][0].item()} is no class of {type(self).__name__}, which has '
-                f'{num_classes}: check num_classes, reduce_zero_label and ignore_index; CheckedLoading in the pipeline '
-                'names the file'
+                f'{str(error).rstrip(".")}: the label {given[is_wrong][0].item()} is no class of '
+                f'{type(self).__name__}, which has {num_classes}: check num_classes, reduce_zero_label and '
+                'ignore_index; CheckedLoading in the pipeline names the file'
             ) from error
 
 
-def classify_rows(layer: nn.Module, rows: Tensor) -> Tensor:
+def classify_rows(layer: Any, rows: Tensor) -> Tensor:
     """Put rows, (K, C), through a linear or convolutional classifier: (K, outputs)."""
     if type(layer) in (nn.Conv1d, nn.Conv2d) and layer.weight[0].numel() == rows.shape[1]:
         # As a convolution it would be of less than float32 (TF32) and, where cuDNN looks for the fastest kernel, not of

@@ -81,7 +81,7 @@ class ClassCountLoss(TakesClassCounts, nn.Module):
             target,
             weight=class_weight,
             reduction='none',
-            **({} if is_soft else dict(ignore_index=ignore_index)),
+            ignore_index=-100 if is_soft else ignore_index,  # soft targets take PyTorch's default only
         )
         if class_weight is not None:
             loss = loss / _mean_weight(class_weight, target, weight, ignore_index)

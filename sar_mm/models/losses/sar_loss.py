@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ...checks import check, check_choice, check_flag, check_probability, check_weight, is_number
 from ...class_counts import TakesClassCounts
-from ...ops import anchor_cross_entropy, pull_loss, separation_loss
+from ...ops import anchor_costs, pull_loss, self_weighted_mean, separation_loss
 from ...ops.precision import at_least_float32
 from ...registry import MODELS
 from .logit_adjusted import adjust_logits
@@ -72,7 +72,7 @@ class SARLoss(nn.Module):
 
     def forward(
         self,
-        logits: Tensor,
+        anchor_costs: Tensor,
         embedded: Tensor,
         feature: Tensor,
         target: Tensor,
@@ -84,7 +84,7 @@ class SARLoss(nn.Module):
         """Return the weighted losses by name.
 
         Args:
-            logits: (K, K), the task classifier's answer to the embedded anchors.
+            anchor_costs: (K,), the cross-entropies of the embedded anchors, of :meth:`anchor_costs`.
             embedded: A, (K, C), the embedded anchors.
             feature: See :func:`sar_mm.ops.pull_loss`.
             target: See :func:`sar_mm.ops.pull_loss`.
@@ -102,7 +102,7 @@ class SARLoss(nn.Module):
             weight=weight,
         )
         losses = dict(
-            loss_anchor=self.anchor_weight * self.classify(logits=logits),
+            loss_anchor=self.anchor_weight * self_weighted_mean(anchor_costs, self.confidence_threshold),
             # Filled rather than multiplied: the pull of huge features is infinite, and 0 times that, NaN.
             loss_pull=self.pull_weight * (pull if gate.dim() else pull.masked_fill(gate == 0, 0.0)),
         )
@@ -110,9 +110,9 @@ class SARLoss(nn.Module):
             losses.update(loss_separation=self.separation_weight * separation_loss(embedded, self.separation_margin))
         return losses
 
-    def classify(self, logits: Tensor) -> Tensor:
-        """Return the anchor classification loss, a scalar, of logits (K, K)."""
-        return anchor_cross_entropy(logits, self.confidence_threshold)
+    def anchor_costs(self, logits: Tensor, first: int = 0) -> Tensor:
+        """Return the cross-entropies of anchors, (B,), see :func:`sar_mm.ops.anchor_costs`."""
+        return anchor_costs(logits, first)
 
     def pull(self, feature: Tensor, semantic_anchors: Tensor, **options) -> Tensor:
         """Return the mean distance of the features to the anchors of their classes, a scalar.
@@ -141,7 +141,7 @@ class LogitAdjustedSARLoss(SARLoss, TakesClassCounts):
 
     Args:
         tau: Strength of the adjustment, at least 0.
-        class_counts: Images or pixels of every class, K of them. None: :class:`ClassCountsHook` brings them.
+        class_counts: Images or pixels of every class, K of them. None: :class:`ClassCountsHook` sets them.
         kwargs: See :class:`SARLoss`.
 
     Raises:
@@ -159,5 +159,5 @@ class LogitAdjustedSARLoss(SARLoss, TakesClassCounts):
         self.tau = tau
         self.set_own_counts(class_counts)
 
-    def classify(self, logits: Tensor) -> Tensor:
-        return super().classify(adjust_logits(logits, self.counts_for(logits), self.tau))
+    def anchor_costs(self, logits: Tensor, first: int = 0) -> Tensor:
+        return super().anchor_costs(adjust_logits(logits, self.counts_for(logits), self.tau), first)

@@ -49,6 +49,8 @@ class SemiModel(BaseModel):
     """
 
     same_geometry: bool  # whether labels belong to pixels
+    student: Any  # a segmentor or classifier
+    teacher: Any  # an averaged model of it, or None
 
     def __init__(
         self,
@@ -95,7 +97,7 @@ class SemiModel(BaseModel):
         """Return K of the student; a TypeError if it cannot be trained like this."""
 
     @abstractmethod
-    def predict_probability(self, model: nn.Module, images: Tensor) -> Tensor:
+    def predict_probability(self, model: Any, images: Tensor) -> Tensor:
         """Return the probabilities (N, K, ...) that the student or teacher gives to images, in float32."""
 
     @abstractmethod
@@ -251,7 +253,8 @@ class SemiModel(BaseModel):
         kinds = [sum(strong) / len(strong)]
         if self.perturbs_features:
             kinds.append(sum(unsup['weak']))
-        return losses, sum(kinds) / len(kinds)
+        unsup_loss: Any = sum(kinds) / len(kinds)
+        return losses, unsup_loss
 
     def _warmup(self) -> float:
         """Return the share of ``unsup_weight`` in this step of the run, whatever checkpoint was loaded."""

@@ -1,10 +1,10 @@
 import re
-from typing import List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 import torch
 from mmpretrain.models.heads import ClsHead, MultiLabelClsHead
 from mmpretrain.structures import DataSample
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...registry import MODELS
 from .base import SemiModel, check_options
@@ -52,7 +52,7 @@ class SemiClassifier(SemiModel):
             )
         return head.num_classes
 
-    def predict_probability(self, model: nn.Module, images: Tensor) -> Tensor:
+    def predict_probability(self, model: Any, images: Tensor) -> Tensor:
         return torch.stack([sample.pred_score for sample in model.predict(images)]).float()
 
     def true_labels(self, samples: List[DataSample]) -> Optional[Tensor]:

@@ -6,7 +6,7 @@ from mmengine.model import BaseDataPreprocessor
 from mmengine.structures import BaseDataElement
 from torch import nn
 
-from ...checks import check
+from ...checks import UsageError, check
 
 
 class SemiDataPreprocessor(BaseDataPreprocessor):
@@ -43,7 +43,7 @@ class SemiDataPreprocessor(BaseDataPreprocessor):
         if not training:
             return self.inner(data, False)
         if not isinstance(data, (list, tuple)) or not all(isinstance(item, BaseDataElement) for item in data):
-            raise ValueError(
+            raise UsageError(
                 'semi-supervised training needs train_dataloader.dataset of type SemiSupervisedDataset, which gives '
                 f'labeled and unlabeled images; but the batch is a {type(data).__name__}'
             )
@@ -54,7 +54,7 @@ class SemiDataPreprocessor(BaseDataPreprocessor):
         # An item keeps its views in a set, whose order differs between processes.
         strong = sorted(name for name in items if name.startswith('strong'))
         if not {'labeled', 'weak'} <= items.keys() or not strong:
-            raise ValueError(
+            raise UsageError(
                 'a batch for semi-supervised training holds labeled images and weak and strong views of unlabeled '
                 f'ones, but this one has only {sorted(items)}: use LabeledUnlabeledSampler, with a batch_size of the '
                 'dataloader that is the sum of its `labeled` and `unlabeled`'
@@ -63,7 +63,7 @@ class SemiDataPreprocessor(BaseDataPreprocessor):
         sizes = {name: len(items[name]) for name in names}
         # The sampler keeps the ratio only if batch_size is what it counts with, and it does not know batch_size.
         if self._sizes and sizes != self._sizes:
-            raise ValueError(
+            raise UsageError(
                 f'the batch holds {sizes}, the one before {self._sizes}: batch_size of the dataloader has to be the '
                 'sum of `labeled` and `unlabeled` of LabeledUnlabeledSampler'
             )
@@ -71,7 +71,7 @@ class SemiDataPreprocessor(BaseDataPreprocessor):
         batches = [self.inner(pseudo_collate(items[name]), True) for name in names]
         shapes = {name: tuple(batch['inputs'].shape[1:]) for name, batch in zip(names, batches)}
         if len(set(shapes.values())) > 1:
-            raise ValueError(f'Expected labeled images and all views to be of one size, but got {shapes}')
+            raise UsageError(f'Expected labeled images and all views to be of one size, but got {shapes}')
         samples = {name: batch['data_samples'] for name, batch in zip(names, batches)}
         if self.same_geometry:
             check_geometry(samples, strong)
@@ -89,7 +89,7 @@ def check_geometry(samples: Dict[str, list], strong: List[str]) -> None:
             for key in ('img_shape', 'scale_factor', 'flip', 'flip_direction'):
                 pair = weak.metainfo.get(key), view.metainfo.get(key)
                 if str(pair[0]) != str(pair[1]):
-                    raise ValueError(
+                    raise UsageError(
                         f'{key} of an image is {pair[0]} in its weak and {pair[1]} in its {name} view: transforms that '
                         'move pixels belong in front of MultiBranch, where all views share them'
                     )

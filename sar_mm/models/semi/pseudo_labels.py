@@ -58,6 +58,9 @@ class SelfAdaptiveThreshold(Averages):
         momentum: m, the share of the new value in an update, in [0, 1].
     """
 
+    overall: Tensor
+    per_class: Tensor
+
     def __init__(self, num_classes: int, momentum: float = 0.001) -> None:
         super().__init__()
         check_momentum('threshold.momentum', momentum)
@@ -87,6 +90,10 @@ class DistributionAlignment(Averages):
         momentum: Share of the new value in an update, in [0, 1].
         target: ``'uniform'``, or ``'labeled'`` for the classes' shares in the labeled batches, a moving average.
     """
+
+    predicted: Tensor
+    wanted: Tensor
+    batches: Tensor
 
     def __init__(self, num_classes: int, momentum: float = 0.001, target: str = 'uniform') -> None:
         super().__init__()

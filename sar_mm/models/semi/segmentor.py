@@ -62,6 +62,7 @@ class SemiSegmentor(SemiModel):
     """
 
     same_geometry = True
+    ignore_index: int
 
     def __init__(self, segmentor: dict, semi: Optional[dict] = None, data_preprocessor: Optional[dict] = None) -> None:
         options = check_options(semi, own=('cutmix_prob', 'feature_dropout'))
@@ -74,7 +75,7 @@ class SemiSegmentor(SemiModel):
         super().__init__(segmentor, data_preprocessor, **options)
 
     def count_classes(self) -> int:
-        heads = as_modules(getattr(self.student, 'decode_head', None)) or [None]
+        heads: List[Any] = as_modules(getattr(self.student, 'decode_head', None)) or [None]
         heads += as_modules(getattr(self.student, 'auxiliary_head', None))
         for head in heads:
             reason = next((_REFUSED[base.__name__] for base in type(head).__mro__ if base.__name__ in _REFUSED), None)
@@ -94,7 +95,7 @@ class SemiSegmentor(SemiModel):
         self.ignore_index = heads[0].ignore_index
         return heads[0].num_classes
 
-    def predict_probability(self, model: nn.Module, images: Tensor) -> Tensor:
+    def predict_probability(self, model: Any, images: Tensor) -> Tensor:
         size = images.shape[2:]
         logits = model.encode_decode(images, [dict(img_shape=size, pad_shape=size)] * len(images)).float()
         if logits.shape[1] > 1:
@@ -116,7 +117,8 @@ class SemiSegmentor(SemiModel):
         return inside
 
     def draw_pastes(self, images: Tensor) -> List[Paste]:
-        return draw_pastes(len(images), *images.shape[-2:], self.cutmix_prob)
+        height, width = images.shape[-2:]
+        return draw_pastes(len(images), height, width, self.cutmix_prob)
 
     def label_samples(self, view: View) -> List[SegDataSample]:
         labels = view.label.masked_fill(~view.mask, self.ignore_index)
@@ -147,7 +149,7 @@ class SemiSegmentor(SemiModel):
             handle.remove()
 
 
-def check_loss(loss: nn.Module, head: nn.Module) -> None:
+def check_loss(loss: nn.Module, head: Any) -> None:
     """Raise a TypeError unless a loss is finite and has no gradient where every pixel is ignored."""
     if isinstance(loss, ClassCountLoss):  # which may get its counts later only
         return

@@ -2,7 +2,7 @@
 
 from contextlib import contextmanager
 from functools import partial
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,9 @@ def split_losses(model: nn.Module, parts: Sequence[Part]) -> Iterator[List[List[
         parts: The first one is that of labeled images.
     """
     collected: List[List[Tensor]] = [[] for _ in parts[1:]]
-    losses = {loss: partial(_forward_of_parts, loss, loss.forward, parts, collected) for loss in loss_modules(model)}
+    losses: Dict[nn.Module, Callable] = {
+        loss: partial(_forward_of_parts, loss, loss.forward, parts, collected) for loss in loss_modules(model)
+    }
     with replaced('forward', losses):
         yield collected
 
@@ -84,7 +86,7 @@ def replaced(method: str, functions: Dict[nn.Module, Callable]) -> Iterator[None
 
 def loss_modules(model: nn.Module) -> Iterator[nn.Module]:
     """Return the modules that heads have as ``loss...``: ``loss_decode``, ``loss_module`` and the like."""
-    seen = set()
+    seen: Set[nn.Module] = set()
     for parent in model.modules():
         if parent in seen or isinstance(parent, FeatureHead):
             continue
@@ -107,7 +109,7 @@ def _forward_of_parts(loss, forward, parts, collected, pred: Tensor, target: Ten
             'does not predict image by image cannot be trained with labeled and unlabeled images'
         )
     if args:  # what follows the target in every loss of both toolboxes
-        kwargs['weight'], *args = args
+        kwargs['weight'], args = args[0], args[1:]
     results = []
     given, ignore_index = kwargs.get('weight'), kwargs.get('ignore_index', 255)
     weights = [None] * len(parts) if given is None else given.split(sizes)

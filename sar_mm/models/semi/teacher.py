@@ -43,8 +43,8 @@ class MeanTeacher(ExponentialMovingAverage):
         share = first.clamp(min=self.momentum) if self.ramp_up else torch.where(first == 1, first, self.momentum)
         for averaged, source in zip(self.module.parameters(), model.parameters()):
             averaged.lerp_(source, share.to(averaged.dtype))
-        for averaged, source in zip(self.module.buffers(), model.buffers()):
-            averaged.copy_(source)
+        for own, buffer in zip(self.module.buffers(), model.buffers()):
+            own.copy_(buffer)
         self.steps += 1
 
 
@@ -74,7 +74,7 @@ def labeling(student: nn.Module) -> Iterator[None]:
             yield
 
 
-def start_as_the_student(teacher: nn.Module, student: nn.Module, state_dict: Dict[str, Any], prefix: str) -> None:
+def start_as_the_student(teacher: Any, student: nn.Module, state_dict: Dict[str, Any], prefix: str) -> None:
     """Complete the teacher's weights in a checkpoint by the student's, where it has none that fit.
 
     This is so for a classifier of another number of classes. The teacher's updates are then counted from 0 again.

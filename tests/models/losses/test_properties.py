@@ -66,7 +66,9 @@ def value_and_gradient(name, batch, score, target, weight):
         counts = {} if name == 'SARLoss' else dict(class_counts=batch.class_counts)
         options = dict(class_balanced=batch.class_balanced, distance=batch.distance)
         loss = MODELS.build(dict(type=name, **options, **counts))
-        value = loss(logits, anchors, score, target, anchors, torch.ones(()), IGNORED, weight)['loss_pull']
+        value = loss(loss.anchor_costs(logits), anchors, score, target, anchors, torch.ones(()), IGNORED, weight)[
+            'loss_pull'
+        ]
     else:
         loss = MODELS.build(dict(type=name, class_counts=batch.class_counts, class_weight=batch.class_weight))
         options = {} if target.is_floating_point() else dict(ignore_index=IGNORED)

@@ -7,6 +7,7 @@ import torch
 
 import sar_mm  # noqa: F401
 from sar_mm.models import SARLoss
+from sar_mm.ops import anchor_costs
 from sar_mm.registry import MODELS
 
 # Anchors: p = 1/2 and 1/4. Pull: (0 + 4 + 9 + 16) over two channels and two valid rows.
@@ -22,7 +23,9 @@ PULL_LOSS = 29 / 4
 def compute(loss, gate=1.0, ignore_index=255):
     logits, feature, anchors = (torch.tensor(x, requires_grad=True) for x in (LOGITS, FEATURE, ANCHORS))
     embedded = torch.tensor(EMBEDDED)
-    losses = loss(logits, embedded, feature, torch.tensor(TARGET), anchors, torch.tensor(gate), ignore_index)
+    losses = loss(
+        loss.anchor_costs(logits), embedded, feature, torch.tensor(TARGET), anchors, torch.tensor(gate), ignore_index
+    )
     sum(losses.values()).backward()
     return losses, logits.grad, feature.grad, anchors.grad
 
@@ -85,8 +88,8 @@ def test_sar_loss__without_a_confidence_no_anchor_is_left_out():
     logits = torch.tensor([[9.0, 0.0], [0.0, 9.0]], requires_grad=True)
     feature, target, anchors = torch.tensor(FEATURE), torch.tensor(TARGET), torch.tensor(ANCHORS)
     arguments = (torch.tensor(EMBEDDED), feature, target, anchors, torch.tensor(1.0))
-    assert SARLoss()(logits, *arguments)['loss_anchor'].item() == 0
-    loss = SARLoss(confidence_threshold=None)(logits, *arguments)['loss_anchor']
+    assert SARLoss()(anchor_costs(logits), *arguments)['loss_anchor'].item() == 0
+    loss = SARLoss(confidence_threshold=None)(anchor_costs(logits), *arguments)['loss_anchor']
     assert loss.item() == pytest.approx(math.log1p(math.exp(-9)), rel=1e-3)
     (grad,) = torch.autograd.grad(loss, logits)
     assert grad[0, 0] < 0 < grad[0, 1]
@@ -101,7 +104,7 @@ def test_sar_loss__cosine_distance_is_one_minus_the_cosine(shape, class_balanced
     target.flatten()[0] = 255
     anchors, logits = torch.randn(2, 3, generator=generator, dtype=torch.float64), torch.tensor(LOGITS)
     loss = SARLoss(pull_weight=0.5, distance='cosine', class_balanced=class_balanced)
-    pull = loss(logits, torch.ones(2, 3), feature, target, anchors, torch.tensor(1.0), 255)['loss_pull']
+    pull = loss(anchor_costs(logits), torch.ones(2, 3), feature, target, anchors, torch.tensor(1.0), 255)['loss_pull']
     by_class = {}
     for row, label in zip(feature.movedim(1, -1).reshape(-1, 3), target.flatten().tolist()):
         if label < 2:
@@ -142,25 +145,24 @@ def test_sar_loss__the_subclass_of_the_docs_has_all_options():
             weights[label] += each
     for class_balanced, expected in ((True, (sums / weights).mean()), (False, sums.sum() / weights.sum())):
         loss = MODELS.build(dict(type='HellingerLoss', pull_weight=10.0, class_balanced=class_balanced))
-        pull = loss(torch.zeros(3, 3), anchors, feature, target, anchors, gate, 255, weight)['loss_pull']
+        pull = loss(torch.zeros(3), anchors, feature, target, anchors, gate, 255, weight)['loss_pull']
         torch.testing.assert_close(pull, 10 * expected)
         grads = [torch.autograd.grad(each, feature, retain_graph=True)[0] for each in (pull, 10 * expected)]
         torch.testing.assert_close(*grads)
 
 
 def test_logit_adjusted_sar_loss__adds_the_log_of_the_shares():
-    counts, tau = [90, 10], 0.5
-    arguments = [torch.tensor(x) for x in (LOGITS, EMBEDDED, FEATURE, TARGET, ANCHORS)]
+    counts, tau, logits = [90, 10], 0.5, torch.tensor(LOGITS)
     loss = MODELS.build(dict(type='LogitAdjustedSARLoss', tau=tau))
     with pytest.raises(ValueError, match='LogitAdjustedSARLoss has no class counts: add dict'):
-        loss(*arguments, torch.tensor(1.0))
+        loss.anchor_costs(logits)
     loss.set_class_counts(counts)
-    adjusted = arguments[0] + tau * torch.tensor([0.9, 0.1]).log()
-    plain = SARLoss()(adjusted, *arguments[1:], torch.tensor(1.0))
-    assert loss(*arguments, torch.tensor(1.0)) == plain
+    adjusted = SARLoss().anchor_costs(logits + tau * torch.tensor([0.9, 0.1]).log())
+    assert torch.equal(loss.anchor_costs(logits), adjusted)
+    assert torch.equal(loss.anchor_costs(logits[1:], first=1), adjusted[1:])
     own = MODELS.build(dict(type='LogitAdjustedSARLoss', tau=tau, class_counts=counts))
     own.set_class_counts([1, 1])
-    assert own(*arguments, torch.tensor(1.0)) == plain
+    assert torch.equal(own.anchor_costs(logits), adjusted)
 
 
 @pytest.mark.parametrize(

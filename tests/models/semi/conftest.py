@@ -1,4 +1,7 @@
-"""Small semi-supervised models and batches of them."""
+"""Small semi-supervised models and batches of them; lets the tests here import the helpers next to them."""
+
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,6 +9,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import BaseDataElement
 
+sys.path.append(str(Path(__file__).parent))
 SIZE = 16
 
 

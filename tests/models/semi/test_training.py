@@ -196,6 +196,7 @@ def test_to_stock__of_each_part_loads_strictly_into_the_stock_model(folder, whol
     config = Config.fromfile(folder / 'config.py').model.classifier
     config.head = dict(type='LinearClsHead', num_classes=3, in_channels=16)
     tool = str(ROOT / 'tools' / 'model_converters' / 'to_stock.py')
+    monkeypatch.syspath_prepend(str(Path(tool).parent))
     for part, prefix in (('student', 'student.'), ('teacher', 'teacher.module.')):
         arguments = [folder / 'whole' / 'iter_40.pth', folder / f'{part}.pth', '--part', part, '--trust']
         monkeypatch.setattr(sys, 'argv', [tool, *map(str, arguments)])

@@ -1,0 +1,200 @@
+import argparse
+import re
+import shlex
+import sys
+import time
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
+from torch import nn
+from torch.utils.data import Dataset
+
+from sar_mm.cli import summary as summary_module
+from sar_mm.cli.summary import Summary, near
+from sar_mm.engine.runner import ResumableRunner
+
+
+class Points(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return dict(inputs=torch.ones(2))
+
+
+class Model(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 1)
+
+    def forward(self, inputs, mode='tensor'):
+        output = self.layer(torch.stack(inputs))
+        return dict(loss=output.square().mean()) if mode == 'loss' else list(output)
+
+
+class Falling(BaseMetric):
+    """A score that falls with every validation: the first is the best."""
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        self.count = getattr(self, 'count', 0) + 1
+        return dict(acc=90.0 - self.count, mIoU=1.5)
+
+
+class Stop(Hook):
+    def __init__(self, at, error):
+        self.at, self.error = at, error
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.at:
+            raise self.error
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'argv', ['tools/train.py'])
+
+    def train(steps=4, by_epoch=False, stop=None, best=None, validate=True, checkpoints=2, cfg=None, **given):
+        defaults = dict(config='my.py', cfg_options=None, work_dir=None, launcher='none')
+        args = argparse.Namespace(**{**defaults, 'amp': False, 'no_validate': False, 'auto_scale_lr': False, **given})
+        loader = dict(dataset=Points(), batch_size=2)
+        val = dict(val_dataloader=dict(sampler=dict(type=DefaultSampler, shuffle=False), **loader))
+        val.update(val_cfg=dict(), val_evaluator=dict(type=Falling))
+        loop = dict(by_epoch=True, max_epochs=steps) if by_epoch else dict(by_epoch=False, max_iters=steps)
+        runner = ResumableRunner(
+            model=Model(),
+            work_dir='work_dirs/my',
+            train_dataloader=dict(sampler=dict(type=DefaultSampler if by_epoch else InfiniteSampler), **loader),
+            train_cfg=dict(val_interval=1 if by_epoch else 2, **loop),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
+            default_hooks=dict(
+                checkpoint=dict(type='CheckpointHook', interval=checkpoints, by_epoch=by_epoch, save_best=best),
+            ),
+            custom_hooks=[Stop(*stop)] if stop else [],
+            default_scope='mmengine',
+            experiment_name=f'{tmp_path.name}{time.monotonic()}',
+            **(val if validate else {}),
+        )
+        runner.cfg.merge_from_dict(cfg or {})
+        (log,) = Path(runner.log_dir).glob('*.log')
+        before = len(log.read_text())  # of a training in the same second
+        summary = Summary(runner, args)
+        try:
+            runner.train()
+        except BaseException as error:
+            assert stop and error is stop[1]
+        summary.show()
+        text = log.read_text()[before:]
+        assert text.count('The training ') <= 1
+        found = re.search(r'The training (has ended|was stopped): (\d+ of \d+ \w+), 0:00:\d\d\n((?:  .*\n)*)', text)
+        rows = dict(line[2:].split(maxsplit=1) for line in found[3].splitlines()) if found else {}
+        return found and found[1], found and found[2], rows
+
+    return train
+
+
+def test_summary__of_a_whole_training(train):
+    how, done, rows = train()
+    assert (how, done) == ('has ended', '4 of 4 iterations')
+    assert rows['scores'] == 'acc 88, mIoU 1.5 (last validation)'
+    assert rows['test'] == 'python tools/test.py my.py work_dirs/my/iter_4.pth'
+    assert Path(rows['log']).is_file() and set(rows) == {'scores', 'log', 'test'}
+
+
+def test_summary__the_best_checkpoint(train):
+    _, _, rows = train(best='acc')
+    assert rows['best'] == 'acc 89, work_dirs/my/best_acc_iter_2.pth' and 'scores' not in rows
+    assert rows['test'].endswith('my.py work_dirs/my/best_acc_iter_2.pth')
+
+
+def test_summary__several_best_checkpoints(train):
+    _, _, rows = train(best=['acc', 'mIoU'])
+    assert rows['best'] == 'mIoU 1.5, work_dirs/my/best_mIoU_iter_2.pth'  # the last of two lines
+    assert rows['test'].endswith('best_acc_iter_2.pth')
+
+
+def test_summary__epochs(train):
+    how, done, rows = train(steps=3, by_epoch=True, checkpoints=1)
+    assert (how, done) == ('has ended', '3 of 3 epochs') and rows['test'].endswith('epoch_3.pth')
+
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt(), RuntimeError('out of memory')], ids=['ctrl-c', 'error'])
+def test_summary__of_a_training_that_was_stopped(error, train):
+    how, done, rows = train(stop=(3, error), work_dir='work_dirs/my', amp=True, cfg_options=['a=1', 'b=[1, 2]'])
+    assert (how, done) == ('was stopped', '2 of 4 iterations')
+    options = ['--work-dir', 'work_dirs/my', '--cfg-options', 'a=1', 'b=[1, 2]']
+    resume = ['python', 'tools/train.py', 'my.py', '--amp', *options, '--resume']
+    assert shlex.split(rows['resume']) == resume
+    assert shlex.split(rows['test']) == ['python', 'tools/test.py', 'my.py', 'work_dirs/my/iter_2.pth', *options]
+
+
+def test_summary__before_the_first_checkpoint(train):
+    _, _, rows = train(stop=(2, RuntimeError()), validate=False)
+    assert rows['resume'].startswith('no checkpoint was saved yet') and not {'test', 'scores', 'best'} & set(rows)
+
+
+def test_summary__none_before_the_first_step(train):
+    assert train(stop=(1, RuntimeError())) == (None, None, {})
+
+
+@pytest.mark.parametrize(
+    'launcher, resume, test',
+    [
+        ('pytorch', 'tools/dist_train.sh my.py 3 --resume', 'tools/dist_test.sh my.py work_dirs/my/iter_2.pth 3'),
+        (
+            'slurm',
+            'GPUS=3 tools/slurm_train.sh PARTITION JOB my.py --resume',
+            'GPUS=3 tools/slurm_test.sh PARTITION JOB my.py work_dirs/my/iter_2.pth',
+        ),
+    ],
+)
+def test_summary__other_launchers(launcher, resume, test, train, monkeypatch):
+    monkeypatch.setattr(summary_module, 'get_world_size', lambda: 3)
+    _, _, rows = train(stop=(3, RuntimeError()), launcher=launcher)
+    assert (rows['resume'], rows['test']) == (resume, test)
+
+
+def test_summary__the_main_process_shows_it(train, monkeypatch):
+    monkeypatch.setattr(summary_module, 'is_main_process', lambda: False)
+    assert train() == (None, None, {})
+
+
+SAR = dict(default_scope='mmpretrain', model=dict(head=dict(type='SARLinearClsHead')))
+COMPARE = 'python tools/analysis_tools/compare_features.py'
+
+
+def test_summary__comparison_with_the_twin_of_a_config(train, tmp_path):
+    pytest.importorskip('mmpretrain.models')
+    for name in ('a.py', 'sar_a.py'):
+        (tmp_path / name).write_text('')
+    options = ['randomness.seed=1', 'model.head.anchor_head.momentum=0.9']
+    _, _, rows = train(cfg=SAR, config='sar_a.py', cfg_options=options)
+    assert rows['stock'] == 'python tools/train.py a.py --cfg-options randomness.seed=1'
+    assert rows['compare'] == f'{COMPARE} a.py STOCK_CHECKPOINT sar_a.py work_dirs/my/iter_4.pth'
+    _, _, rows = train(cfg=SAR, config='sar_a.py', work_dir='work_dirs/my')
+    assert rows['stock'] == 'python tools/train.py a.py --work-dir work_dirs/my_stock'
+    assert 'stock' not in train(cfg=SAR, config='sar_a.py', stop=(3, RuntimeError()))[2]
+
+
+def test_summary__comparison_with_a_stock_config_and_an_option(train):
+    pytest.importorskip('mmpretrain.models')
+    _, _, rows = train(cfg=SAR, cfg_options=['model.head.type=SARLinearClsHead'])
+    assert rows['stock'] == 'python tools/train.py my.py --work-dir work_dirs/my_stock'
+    assert rows['compare'].startswith(f'{COMPARE} my.py STOCK_CHECKPOINT my.py work_dirs/my/iter_4.pth')
+    assert 'stock' not in train(cfg=SAR)[2]  # which config is the stock one is not known
+
+
+def test_near():
+    assert near(str(Path.cwd() / 'a' / 'b.pth')) == 'a/b.pth'
+    assert near('/somewhere/else.pth') == '/somewhere/else.pth' and near('s3://a/b.pth') == 's3://a/b.pth'
