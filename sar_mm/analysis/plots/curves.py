@@ -1,4 +1,4 @@
-from typing import Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -30,10 +30,10 @@ def plot_curves(models: Dict[str, List[Curve]], measure: str, steps: str = 'iter
     drawn: List[float] = []
     for (title, curves), colour in zip(models.items(), MODEL_COLOURS):
         several = len(curves) > 1
-        style = dict(lw=0.6, alpha=0.5) if several else dict(lw=1.3, label=title)
+        style: Any = dict(lw=0.6, alpha=0.5) if several else dict(lw=1.3, label=title)
         for places, values in curves:
             drawn += [value for value in values if np.isfinite(value)]
-            points = dict(marker='.', ms=4) if len(places) <= 12 and not several else {}
+            points: Any = dict(marker='.', ms=4) if len(places) <= 12 and not several else {}
             axes.plot(places, values, color=colour, **points, **style)
         if several:
             places, mean = _mean(curves)

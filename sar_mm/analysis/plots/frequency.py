@@ -45,10 +45,10 @@ def plot_accuracy_by_frequency(
     check_models(models)
     number, are_many = len(names), len(names) > MAX_NAMES
     runs = {title: _runs(title, values, number) for title, values in models.items()}
-    order = np.arange(number)
-    if counts is not None:
-        counts = per_class('counts', counts, number)
-        order = np.argsort(-counts, kind='stable')
+    order = list(range(number))
+    numbers = None if counts is None else per_class('counts', counts, number)
+    if numbers is not None:
+        order = np.argsort(-numbers, kind='stable').tolist()
     figure = new_figure(
         width=5.2 if are_many else min(max(3.4, 1.2 + 0.3 * number), PAGE_WIDTH), height=2.5 if counts is None else 3.2
     )
@@ -65,8 +65,8 @@ def plot_accuracy_by_frequency(
     legend_above(upper, list(models))
     lowest.set(xlabel='class' if counts is None else 'class, from the commonest to the rarest')
     lowest.set_xlim(-0.6, number - 0.4)
-    if counts is not None:
-        _draw_counts(lowest, counts[order], unit, are_many)
+    if numbers is not None:
+        _draw_counts(lowest, numbers[order], unit, are_many)
     if not are_many:
         name_axis(lowest.xaxis, [names[k] for k in order], rotation=45 if max(map(len, names)) > 2 else 0)
     figure.align_ylabels()

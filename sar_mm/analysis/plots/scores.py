@@ -20,8 +20,8 @@ def plot_scores(models: Dict[str, Sequence[float]], measure: str) -> Figure:
     check_models(models)
     figure = new_figure(COLUMN_WIDTH, 0.75 + 0.28 * len(models))
     axes = figure.subplots()
-    for place, ((_, values), colour, marker) in enumerate(zip(models.items(), MODEL_COLOURS, MODEL_MARKERS)):
-        values = np.asarray(values, dtype=float)
+    for place, (scores, colour, marker) in enumerate(zip(models.values(), MODEL_COLOURS, MODEL_MARKERS)):
+        values = np.asarray(scores, dtype=float)
         values = values[~np.isnan(values)]
         if len(values) > 1:
             axes.plot(values, np.full(len(values), place + 0.22), marker, color=colour, ms=2.5, alpha=0.6, mew=0)

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from ...checks import check
 from .fonts import families_for
 
-STYLE = {
+STYLE: Any = {
     'font.size': 8,
     'axes.titlesize': 9,
     'axes.labelsize': 8,
@@ -27,7 +27,7 @@ STYLE = {
     'axes.linewidth': 0.6,
 }
 # When a figure is written: fonts that journals take, letters as outlines in SVG, and the same bytes every time.
-OUTPUT = {'pdf.fonttype': 42, 'svg.fonttype': 'path', 'svg.hashsalt': 'sar_mm'}
+OUTPUT: Any = {'pdf.fonttype': 42, 'svg.fonttype': 'path', 'svg.hashsalt': 'sar_mm'}
 # Okabe & Ito's colours, which colour-blind readers can distinguish, and a marker each, for print in grey.
 MODEL_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
 MODEL_MARKERS = ('o', 's', '^', 'D', 'v', 'P')
@@ -55,7 +55,7 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return draw_in_style
 
 
-def new_figure(width: float, height: float, layout: str = 'constrained') -> Figure:
+def new_figure(width: float, height: float, layout: Any = 'constrained') -> Figure:
     return FigureCanvasAgg(Figure(figsize=(width, height), dpi=200, layout=layout)).figure
 
 
@@ -83,7 +83,7 @@ def check_models(models: Dict) -> None:
     check(0 < len(models) <= len(MODEL_COLOURS), 'models', list(models), f'1 to {len(MODEL_COLOURS)} models')
 
 
-def per_class(name: str, values: Sequence, number: int, what: str = 'value') -> np.ndarray:
+def per_class(name: str, values: Any, number: int, what: str = 'value') -> np.ndarray:
     """Return one value or row per class as an array; a ValueError for another number of them."""
     values = np.asarray(values, dtype=float)
     is_one_each = values.ndim == (2 if what == 'row' else 1) and len(values) == number

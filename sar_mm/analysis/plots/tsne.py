@@ -1,4 +1,4 @@
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import matplotlib
 import numpy as np
@@ -87,5 +87,5 @@ def _add_class_key(figure: Figure, axes: Sequence[Axes], names: Sequence[str], c
     if has_anchors:
         handles.append(star)
     if handles:
-        place = 'outside right center' if len(names) <= MAX_COLOURS else 'outside lower center'
+        place: Any = 'outside right center' if len(names) <= MAX_COLOURS else 'outside lower center'
         figure.legend(handles=handles, loc=place, frameon=False, handletextpad=0.3, labelspacing=0.35)

@@ -35,8 +35,10 @@ def render(title: str, models: Sequence[str], runs: Sequence[dict], sections: Se
         version: Of this package.
     """
     folder = Path(__file__).parent
-    options = dict(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment = Environment(loader=FileSystemLoader(folder), **options)
+    loader = FileSystemLoader(folder)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters.update(svg=as_svg)
     shown = [section for section in sections if section.rows or section.figures]
     page = environment.get_template('page.html')
