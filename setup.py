@@ -40,7 +40,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['sar_mm', 'sar_mm.*']),
-    package_data={'sar_mm': ['py.typed', *(f'.mim/{files}' for files in MIM)]},
+    package_data={'sar_mm': ['py.typed', 'analysis/report/*.html', *(f'.mim/{files}' for files in MIM)]},
     cmdclass=dict(editable_wheel=EditableWheel),
     python_requires='>=3.8',
     # Neither OpenMMLab stack is required: installing the plugin must not replace the one that is there.

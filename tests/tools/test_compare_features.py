@@ -103,7 +103,7 @@ def test_compare_features__typing_errors(run, command, message):
 
 @pytest.fixture(scope='module')
 def tool():
-    return SimpleNamespace(**runpy.run_path(TOOL))
+    return SimpleNamespace(**runpy.run_path(str(Path(TOOL).with_name('examining.py'))))
 
 
 def counts_file(path, images, pixels=None):

@@ -4,10 +4,10 @@
     python tools/model_converters/to_stock.py work_dirs/fixmatch/iter_20000.pth classifier.pth --part teacher
     python tools/model_converters/to_stock.py work_dirs/sar_resnet32/epoch_40.pth resnet32.pth --half
 
-The weights of semantic anchors are dropped; --keep-anchors leaves them, for a model with anchors. Of a semi-supervised
-model, one part is taken, by default the teacher where there is one: ``student.X`` or ``teacher.module.X`` becomes
-``X``. The optimizer's state and the logs are dropped as well. The weights that remain are unchanged, or with --half
-rounded to half precision, which halves the file; a model loads them in its own precision.
+The weights of semantic anchors are dropped, also those of the authors' code; --keep-anchors leaves them, for a model
+with anchors. Of a semi-supervised model, one part is taken, by default the teacher where there is one: ``student.X`` or
+``teacher.module.X`` becomes ``X``. The optimizer's state and the logs are dropped as well. The weights that remain are
+unchanged, or with --half rounded to half precision, which halves the file; a model loads them in its own precision.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import re
 from functools import partial
 from typing import Optional
 
+from authors_names import is_authors_name
 from checkpoint_arguments import add_checkpoint_arguments
 
 # A teacher is mmengine's ExponentialMovingAverage, which holds the averaged model as its `module`.
@@ -56,7 +57,7 @@ def to_stock(weights: Weights, part: Optional[str], keep_anchors: bool, half: bo
         weights = take_part(weights, parts[-1] if part is None else part)
     kept = weights
     if not keep_anchors:
-        kept = {name: weight for name, weight in weights.items() if 'anchor_head' not in name.split('.')}
+        kept = {name: weight for name, weight in weights.items() if not is_of_anchors(name)}
     if len(kept) == len(weights) and not is_semi_supervised and not half:
         anchors = 'anchors are to be kept' if keep_anchors else 'no name in it contains `anchor_head.`'
         raise ValueError(
@@ -64,6 +65,10 @@ def to_stock(weights: Weights, part: Optional[str], keep_anchors: bool, half: bo
         )
     print(f'{len(weights) - len(kept)} tensors of semantic anchors dropped, {len(kept)} kept')
     return {name: to_half(name, weight) for name, weight in kept.items()} if half else kept
+
+
+def is_of_anchors(name: str) -> bool:
+    return 'anchor_head' in name.split('.') or is_authors_name(name)
 
 
 def to_half(name: str, weight: Tensor) -> Tensor:

@@ -70,11 +70,32 @@ def test_plot_accuracy_by_frequency__sorts_classes_by_their_counts(tmp_path, nam
     save(figure, tmp_path / 'frequency.png')
     upper, lower = figure.axes
     order = np.argsort(-counts)
-    assert np.array_equal(upper.lines[0].get_ydata(), accuracy[order], equal_nan=True)
+    points = upper.lines[0]
+    assert np.array_equal(points.get_ydata(), accuracy[order], equal_nan=True)
+    if names is FEW:  # nothing lies between two classes
+        assert points.get_linestyle() == 'None'
     assert [bar.get_height() for bar in lower.patches] == counts[order].tolist()
     assert lower.get_yscale() == 'log'
     if names is FEW:
         assert [label.get_text() for label in lower.get_xticklabels()] == [names[k] for k in order]
+
+
+def test_plot_accuracy_by_frequency__of_several_runs():
+    runs = np.array([[90.0, 50.0, 20.0], [92.0, 40.0, np.nan], [94.0, 60.0, 10.0]])
+    upper, _ = plot_accuracy_by_frequency(FEW, [3, 2, 1], dict(stock=runs, SAR=runs[0])).axes
+    stock, sar = upper.containers
+    assert stock.lines[0].get_ydata()[:2] == pytest.approx([92.0, 50.0])
+    (bars,) = stock.lines[2]
+    lengths = [(segment[1, 1] - segment[0, 1]) / 2 for segment in bars.get_segments()[:2]]
+    assert lengths == pytest.approx([2.0, 10.0])  # the sample standard deviation
+    assert not sar.lines[2]
+    assert stock.lines[0].get_xdata()[0] < 0 < sar.lines[0].get_xdata()[0]  # side by side
+
+
+def test_plot_accuracy_by_frequency__without_counts_keeps_the_order():
+    (axes,) = plot_accuracy_by_frequency(FEW, None, dict(a=[1, 3, 2])).axes
+    assert axes.lines[0].get_ydata().tolist() == [1, 3, 2]
+    assert [label.get_text() for label in axes.get_xticklabels()] == FEW
 
 
 @pytest.mark.parametrize('names', [FEW, MANY], ids=['few', 'many'])
