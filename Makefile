@@ -59,6 +59,7 @@ lint: install
 docs: install  ## the pictures and tables in docs/ that scripts make
 	$(BIN)/python docs/figures/sar_idea.py
 	$(BIN)/python docs/figures/architecture.py
+	$(BIN)/python docs/figures/reading_the_log.py
 	$(BIN)/python docs/heads.py
 
 # Not in requirements.txt: only this target, and the tests of the site, need it.

@@ -83,7 +83,10 @@ SEARCH = {
 }
 # Of these, and beyond, what may help where the task loss itself does nothing about the imbalance.
 SEARCH_CE = {
-    **{name: SEARCH[name] for name in ('pull-1', 'pull-10', 'balanced-pull-1', 'balanced-pull-10', 'confidence-none')},
+    **{
+        name: SEARCH[name]
+        for name in ('anchor-loss-only', 'pull-1', 'pull-10', 'balanced-pull-1', 'balanced-pull-10', 'confidence-none')
+    },
     **{name: SEARCH[name] for name in ('cosine-1', 'adjusted', 'adjusted-none')},
     'adjusted-none-balanced-pull-10': SEARCH['adjusted-none'] + SEARCH['balanced-pull-10'],
     'anchor-10-none': [f'{LOSS}anchor_weight=10', f'{LOSS}confidence_threshold=None'],
