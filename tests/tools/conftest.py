@@ -12,7 +12,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from mmengine.utils import ManagerMixin
+
+# Modules that the tests share lie beside them.
+sys.path.append(str(Path(__file__).parent))
+
+from conversions import training_checkpoint  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 # The averaged weights of EMAHook are what such a checkpoint holds under `state_dict`.
@@ -128,3 +134,23 @@ def quickstart(run_tool, digits, tmp_path_factory):
         return made[name]
 
     return train
+
+
+@pytest.fixture
+def convert(run_tool):
+    """Run a converter with a command line; return what it prints."""
+    return lambda tool, *arguments, code=0: run_tool(
+        ROOT / 'tools' / 'model_converters' / f'{tool}.py', *arguments, code=code
+    )
+
+
+@pytest.fixture
+def saved(tmp_path, make_model):
+    """Save the training checkpoint of a tiny SAR model."""
+
+    def save(kind):
+        model = make_model(kind, sar=True)
+        torch.save(training_checkpoint(model), tmp_path / 'trained.pth')
+        return model, tmp_path / 'trained.pth', tmp_path / 'sub' / 'out.pth'
+
+    return save

@@ -129,7 +129,7 @@ def test_sar_loss__a_subclass_with_a_formula_of_its_own():
 
 def test_sar_loss__the_subclass_of_the_docs_has_all_options():
     """Ignored labels, weights, gates per class and class balance hold for another distance without its doing."""
-    page = (Path(__file__).parents[3] / 'docs' / 'heads.md').read_text(encoding='utf-8')
+    page = (Path(__file__).parents[3] / 'docs' / 'add_distance.md').read_text(encoding='utf-8')
     (code,) = [block for block in re.findall(r'```python\n(.*?)```', page, re.S) if 'class HellingerLoss' in block]
     assert len(code.split('def pull')[1].strip().splitlines()) <= 3
     exec(code, dict(__name__='docs'))
