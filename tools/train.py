@@ -103,8 +103,10 @@ def main(args: argparse.Namespace) -> None:
             summary = Summary(runner, args)
             try:
                 runner.train()
-            finally:  # also after Ctrl-C or an error
-                summary.show()
+            except BaseException:  # an error, or Ctrl-C
+                summary.show(failed=True)
+                raise
+            summary.show()
     leave_process_group()
 
 

@@ -17,6 +17,7 @@ from mmengine.registry import MODEL_WRAPPERS
 from torch.nn.parallel import DistributedDataParallel
 
 from ..checks import UsageError
+from ..engine.data_parallel import SARDistributedDataParallel
 
 
 def prepare_launcher(cfg: Config) -> None:
@@ -30,7 +31,8 @@ def prepare_launcher(cfg: Config) -> None:
     """
     if cfg.launcher == 'none':
         return
-    cfg.model_wrapper_cfg = model_wrapper(cfg)
+    if 'strategy' not in cfg:  # FlexibleRunner's, which wraps the model
+        cfg.model_wrapper_cfg = model_wrapper(cfg)
     if cfg.launcher != 'pytorch':
         return
     if 'RANK' not in os.environ:
@@ -69,7 +71,7 @@ def model_wrapper(cfg: Config) -> dict:
     kind = MODEL_WRAPPERS.get(kind) if isinstance(kind, str) else kind
     if isinstance(kind, type) and issubclass(kind, DistributedDataParallel):
         wrapper.setdefault('device_ids', None)
-    if kind is MMDistributedDataParallel:  # a user's own need not take it
+    if kind in (MMDistributedDataParallel, SARDistributedDataParallel):  # a user's own need not take it
         wrapper.setdefault('broadcast_buffers', False)
     return wrapper
 

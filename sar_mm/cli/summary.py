@@ -1,7 +1,9 @@
 """The end of a training: what came out, and what to run next."""
 
 import argparse
+import os
 import os.path as osp
+import re
 import shlex
 import sys
 import time
@@ -10,7 +12,7 @@ from typing import List, Optional, Sequence, Tuple
 
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner, find_latest_checkpoint
 
 from .model_types import has_anchors
 
@@ -29,8 +31,12 @@ class Summary:
         self.runner, self.args = runner, args
         self.start = time.monotonic()
 
-    def show(self) -> None:
-        """Log it, on the main process, unless no step was trained."""
+    def show(self, failed: bool = False) -> None:
+        """Log it, on the main process, unless no step was trained.
+
+        Args:
+            failed: Whether the training was stopped or ended with an error.
+        """
         loop = self.runner._train_loop  # the property would build one
         if not is_main_process() or not isinstance(loop, BaseLoop) or loop.iter == 0:
             return
@@ -38,7 +44,7 @@ class Summary:
         done, total, unit = (
             (loop.epoch, loop.max_epochs, 'epochs') if by_epoch else (loop.iter, loop.max_iters, 'iterations')
         )
-        is_whole = done >= total or getattr(loop, 'stop_training', False)
+        is_whole = not failed and (done >= total or getattr(loop, 'stop_training', False))
         took = timedelta(seconds=round(time.monotonic() - self.start))
         rows = [('', f'{done} of {total} {unit}, {took}'), *self.scores()]
         log = osp.join(self.runner.log_dir, f'{self.runner.timestamp}.log')
@@ -68,8 +74,10 @@ class Summary:
 
     def checkpoint(self) -> Optional[str]:
         """Return the best checkpoint that is there, or else the last one."""
-        last = self.runner.message_hub.runtime_info.get('last_ckpt')
-        paths = [path for _, _, path in self.best()] + [last]
+        work_dir = self.runner.work_dir
+        # The hub names a checkpoint before it is written, the file afterwards.
+        saved = find_latest_checkpoint(work_dir) if osp.isfile(osp.join(work_dir, 'last_checkpoint')) else None
+        paths = [path for _, _, path in self.best()] + [self.runner.message_hub.runtime_info.get('last_ckpt'), saved]
         return next((near(path) for path in paths if path and ('://' in path or osp.exists(path))), None)
 
     def commands(self, checkpoint: Optional[str], is_whole: bool) -> List[Tuple[str, str]]:
@@ -83,19 +91,19 @@ class Summary:
         if not is_whole and checkpoint is not None:
             rows.append(('resume', self.command('train', [args.config], [*flags, *where, *given, '--resume'])))
         elif not is_whole:
-            rows.append(('resume', 'no checkpoint was saved yet: it starts from scratch'))
+            rows.append(('resume', 'nothing to resume: no checkpoint was saved yet'))
         stock = self.stock(flags) if is_whole and checkpoint is not None else None
         if stock is not None:
-            config, command = stock
+            config, command, shared = stock
             tool = osp.join(osp.dirname(sys.argv[0]), 'analysis_tools', 'compare_features.py')
-            pair = [config, 'STOCK_CHECKPOINT', args.config, checkpoint]
+            pair = [config, 'STOCK_CHECKPOINT', args.config, checkpoint, *shared]
             rows += [('stock', command), ('compare', shlex.join(['python', tool, *pair]))]
         return rows
 
-    def stock(self, flags: Sequence[str]) -> Optional[Tuple[str, str]]:
-        """Return the config of the stock model, and the command to train it; None where neither is known."""
+    def stock(self, flags: Sequence[str]) -> Optional[Tuple[str, str, List[str]]]:
+        """Return the config of the stock model, the command to train it, and the options of both; None where unknown."""
         given = self.args.cfg_options or []
-        named = [option for option in given if option.partition('=')[2].startswith('SAR')]
+        named = [option for option in given if re.search(r'head.*type=SAR', option)]
         rest = [option for option in given if option not in named and 'anchor_head' not in option]
         folder, name = osp.split(self.args.config)
         twin = osp.join(folder, name[len('sar_') :])
@@ -106,12 +114,13 @@ class Summary:
         is_apart = has_twin and not self.args.work_dir  # its default folder has the name of its config
         where = [] if is_apart else ['--work-dir', f'{near(self.runner.work_dir)}_stock']
         options = ['--cfg-options', *rest] if rest else []
-        return config, self.command('train', [config], [*flags, *where, *options])
+        return config, self.command('train', [config], [*flags, *where, *options]), options
 
     def command(self, tool: str, files: Sequence[str], options: Sequence[str]) -> str:
         """Return the command line of tools/train.py or tools/test.py, as the launcher of this run has it."""
         folder, processes = osp.dirname(sys.argv[0]), str(get_world_size())
         if self.args.launcher == 'pytorch':
+            processes = os.environ.get('LOCAL_WORLD_SIZE', processes)  # of a node; the other nodes are started alike
             return shlex.join([osp.join(folder, f'dist_{tool}.sh'), *files, processes, *options])
         if self.args.launcher == 'slurm':
             script = osp.join(folder, f'slurm_{tool}.sh')

@@ -70,10 +70,7 @@ class SemiSupervisedDataset:
         if isinstance(unlabeled, dict) and 'type' not in unlabeled:
             valid = 'a data set, or its config with a type: labeled is no config from which it could inherit'
             check(isinstance(labeled, dict), 'unlabeled', unlabeled, valid)
-            own = unlabeled
-            unlabeled = Config(dict(labeled))
-            unlabeled.merge_from_dict(own)
-            unlabeled = unlabeled.to_dict()
+            unlabeled = _inherit(labeled, unlabeled)
         self.max_unreadable = max_unreadable
         self.labeled_among_unlabeled = labeled_among_unlabeled
         self.labeled = _load('labeled', labeled, lazy_init)
@@ -182,6 +179,16 @@ class SemiSupervisedDataset:
             ) from error
         message = f'unlabeled image {path} is skipped ({reason}); {number} unreadable so far in this process'
         print_log(message, logger='current', level=logging.WARNING)
+
+
+def _inherit(labeled: dict, unlabeled: dict) -> dict:
+    """Return the config of labeled images with other options, merged as ``_base_`` configs are."""
+    cfg = Config(dict(dataset=labeled))  # below a key: mmengine reserves a few names at the top of a config
+    try:
+        cfg.merge_from_dict(dict(dataset=unlabeled))
+    except (KeyError, TypeError) as error:  # a dict in place of a list or a number
+        raise UsageError(f'unlabeled={unlabeled!r} does not fit the config of labeled: {error}') from error
+    return cfg.to_dict()['dataset']
 
 
 def _load(name: str, dataset: Any, lazy_init: bool) -> Any:

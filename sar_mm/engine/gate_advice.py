@@ -43,7 +43,8 @@ def explain_gate(runner: Runner, name: str, head: Any, classes: List[str]) -> st
 
 
 def _score(head: Any, k: int) -> str:
-    return f'{head.confidence[k].item():.2f}' + ('' if head.right[k] else ', another class has more')
+    confidence = math.floor(100 * head.confidence[k].item()) / 100  # not up to the threshold
+    return f'{confidence:.2f}' + ('' if head.right[k] else ', another class has more')
 
 
 def _advice(runner: Runner, head: Any, shut: List[int], classes: List[str]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from ..ops import anchor_scores, pairwise_cosine
 from ..ops.separation import row_blocks
 from ..registry import ANCHORS, MODELS
 from .feature_head import Classify, FeatureHead, Losses
+from .losses import SARLoss
 from .projector import AnchorProjector
 
 
@@ -103,6 +104,15 @@ class SemanticAnchorHead(FeatureHead):
         self.register_buffer('initialized', torch.zeros(num_classes, **float32))
         for name in ('confidence', 'right'):
             self.register_buffer(name, torch.zeros(num_classes, **float32), persistent=False)
+
+    @property
+    def has_shared_gradients(self) -> bool:
+        """Whether the projector has the same gradients in all processes: no feature takes part in them.
+
+        This is so for the step of this class and the ``forward`` of SARLoss; a subclass may change either.
+        """
+        kind = type(self), type(self.loss_module)
+        return kind[0].step is SemanticAnchorHead.step and kind[1].forward is SARLoss.forward
 
     def loss(self, *args, **kwargs) -> Losses:
         """Advance the anchors by one training step and return its losses; see :meth:`FeatureHead.loss`.

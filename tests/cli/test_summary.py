@@ -141,7 +141,7 @@ def test_summary__of_a_training_that_was_stopped(error, train):
 
 def test_summary__before_the_first_checkpoint(train):
     _, _, rows = train(stop=(2, RuntimeError()), validate=False)
-    assert rows['resume'].startswith('no checkpoint was saved yet') and not {'test', 'scores', 'best'} & set(rows)
+    assert rows['resume'].endswith('no checkpoint was saved yet') and not {'test', 'scores', 'best'} & set(rows)
 
 
 def test_summary__none_before_the_first_step(train):
@@ -181,7 +181,8 @@ def test_summary__comparison_with_the_twin_of_a_config(train, tmp_path):
     options = ['randomness.seed=1', 'model.head.anchor_head.momentum=0.9']
     _, _, rows = train(cfg=SAR, config='sar_a.py', cfg_options=options)
     assert rows['stock'] == 'python tools/train.py a.py --cfg-options randomness.seed=1'
-    assert rows['compare'] == f'{COMPARE} a.py STOCK_CHECKPOINT sar_a.py work_dirs/my/iter_4.pth'
+    files = 'a.py STOCK_CHECKPOINT sar_a.py work_dirs/my/iter_4.pth'
+    assert rows['compare'] == f'{COMPARE} {files} --cfg-options randomness.seed=1'
     _, _, rows = train(cfg=SAR, config='sar_a.py', work_dir='work_dirs/my')
     assert rows['stock'] == 'python tools/train.py a.py --work-dir work_dirs/my_stock'
     assert 'stock' not in train(cfg=SAR, config='sar_a.py', stop=(3, RuntimeError()))[2]

@@ -66,12 +66,14 @@ ANCHOR_LOSSES = ('loss_anchor', 'loss_pull', 'loss_separation')
 def task_loss(train: Dict[int, Values]) -> Dict[int, float]:
     """Return the sum of all losses but those of the anchors, which stock and SAR models have in common.
 
-    Under ``loss``, mmseg logs the sum of all; mmpretrain logs there what its head calls ``loss``, one term of the sum.
+    AnchorMonitorHook logs it as ``task``. Without: under ``loss``, mmseg logs the sum of all losses; mmpretrain logs
+    there what its head calls ``loss``, one term of the sum, and mmseg has no other of that name.
     """
-    parts = {at: {k: v for k, v in values.items() if 'loss' in k and k != 'loss'} for at, values in train.items()}
-    with_loss = [at for at, values in train.items() if isinstance(values.get('loss'), (int, float))]
-    sums = {at: sum(parts[at].values()) for at in with_loss}
-    off = sum(abs(train[at]['loss'] - sums[at]) for at in with_loss)
-    is_sum = off <= 0.01 * sum(abs(train[at]['loss']) for at in with_loss)
-    others = {at: sum(v for k, v in parts[at].items() if leaf(k) not in ANCHOR_LOSSES) for at in with_loss}
-    return {at: others[at] + (0 if is_sum else train[at]['loss']) for at in with_loss}
+    found = {}
+    for at, values in train.items():
+        if not isinstance(values.get('loss'), (int, float)):
+            continue
+        others = [v for k, v in values.items() if 'loss' in k and k != 'loss' and leaf(k) not in ANCHOR_LOSSES]
+        is_sum = any('.' in name and 'loss' in name for name in values)  # mmseg names the head in front of each loss
+        found[at] = values['task'] if 'task' in values else sum(others) + (0 if is_sum else values['loss'])
+    return found

@@ -15,7 +15,8 @@ from .logs import Log, read_log
 # Top keys of a config that do not make it another model.
 _OF_THE_RUN = (
     *('auto_scale_lr', 'custom_imports', 'default_hooks', 'env_cfg', 'filename', 'launcher', 'load_from', 'log_level'),
-    *('log_processor', 'randomness', 'resume', 'vis_backends', 'visualizer', 'work_dir'),
+    *('find_unused_parameters', 'log_processor', 'model_wrapper_cfg', 'randomness', 'resume', 'runner_type'),
+    *('vis_backends', 'visualizer', 'work_dir'),
 )
 
 
@@ -56,6 +57,8 @@ def read_models(folders: Sequence[Path], names: Optional[Sequence[str]] = None) 
     groups: Dict[Any, List[Run]] = {}
     for run in runs:
         settings = {place: value for place, value in _flat(run.cfg) if place.split('.')[0] not in _OF_THE_RUN}
+        # tools/train.py adds it, the toolboxes' own tools do not.
+        settings = {place: value for place, value in settings.items() if value != 'AnchorMonitorHook'}
         groups.setdefault((run.name, frozenset((place, repr(value)) for place, value in settings.items())), []).append(
             run
         )
