@@ -101,7 +101,7 @@ class Summary:
         return rows
 
     def stock(self, flags: Sequence[str]) -> Optional[Tuple[str, str, List[str]]]:
-        """Return the config of the stock model, the command to train it, and the options of both; None where unknown."""
+        """Return the config of the stock model, the command to train it, and options of both; None where unknown."""
         given = self.args.cfg_options or []
         named = [option for option in given if re.search(r'head.*type=SAR', option)]
         rest = [option for option in given if option not in named and 'anchor_head' not in option]

@@ -12,15 +12,20 @@ MOST_NAMES = 10  # of the classes that keep a gate shut
 CLOSE = 0.9  # cosine of two predefined anchors around their mean, from which on they are hard to tell apart
 
 
-def shut_classes(head: Any) -> List[int]:
-    """Return the classes whose anchors did not open the gate in the last step, the least confident first."""
+def shut_classes(head: Any, steps: int = 0) -> List[int]:
+    """Return the classes whose anchors did not open the gate in the last step, wrong ones first, then by confidence.
+
+    With a gate per class, only those whose gate was open in none of the last ``steps``.
+    """
     is_open = (head.right > 0) & (head.confidence > head.gate_threshold)
+    if head.gate_per_class:
+        is_open |= head.steps_shut < steps
     order = sorted(range(len(is_open)), key=list(zip(head.right.tolist(), head.confidence.tolist())).__getitem__)
     is_open = is_open.tolist()
     return [k for k in order if not is_open[k]]
 
 
-def explain_gate(runner: Runner, name: str, head: Any, classes: List[str]) -> str:
+def explain_gate(runner: Runner, name: str, head: Any, classes: List[str], steps: int = 0) -> str:
     """Return which classes keep the gate of a head shut, and a line for each thing to do.
 
     Args:
@@ -28,8 +33,9 @@ def explain_gate(runner: Runner, name: str, head: Any, classes: List[str]) -> st
         name: What to call the head.
         head: A SemanticAnchorHead whose gate was shut in the last step.
         classes: The names of its classes.
+        steps: See :func:`shut_classes`.
     """
-    shut = shut_classes(head)
+    shut = shut_classes(head, steps)
     named = [f'{classes[k]} ({_score(head, k)})' for k in shut[:MOST_NAMES]]
     more = f' and {len(shut) - MOST_NAMES} more' if len(shut) > MOST_NAMES else ''
     which = 'gates of some classes' if head.gate_per_class else 'gate'

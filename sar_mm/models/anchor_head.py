@@ -38,9 +38,10 @@ class SemanticAnchorHead(FeatureHead):
         projector: Options of the projector: ``dict(channels=256)`` makes its hidden layers narrower than the features.
 
     The buffers are float32 whatever the dtype of the model is: ``anchors`` P, (K, D), ``semantic_anchors`` S, (K, C),
-    and ``initialized``, (K,), 1 for the classes whose S has started. Two are for :class:`.AnchorMonitorHook` alone, and
-    not in checkpoints: ``confidence``, (K,), the probability that each anchor had for its class in the last training
-    step, and ``right``, (K,), 1 where no other class had a larger one.
+    and ``initialized``, (K,), 1 for the classes whose S has started. Three are for :class:`.AnchorMonitorHook` alone,
+    and not in checkpoints: ``confidence``, (K,), the probability that each anchor had for its class in the last
+    training step, ``right``, (K,), 1 where no other class had a larger one, and ``steps_shut``, (K,), the steps since
+    the gate of a class was open.
 
     Raises:
         ValueError: An argument out of its range, an unknown kind of anchors, anchors that do not fit K or D.
@@ -60,6 +61,7 @@ class SemanticAnchorHead(FeatureHead):
     initialized: Tensor
     confidence: Tensor
     right: Tensor
+    steps_shut: Tensor
 
     def __init__(
         self,
@@ -102,7 +104,7 @@ class SemanticAnchorHead(FeatureHead):
         float32: dict = dict(dtype=torch.float32, device='cpu')
         self.register_buffer('semantic_anchors', torch.zeros(num_classes, channels, **float32))
         self.register_buffer('initialized', torch.zeros(num_classes, **float32))
-        for name in ('confidence', 'right'):
+        for name in ('confidence', 'right', 'steps_shut'):
             self.register_buffer(name, torch.zeros(num_classes, **float32), persistent=False)
 
     @property
@@ -152,6 +154,7 @@ class SemanticAnchorHead(FeatureHead):
         if self.keeps_state:
             self.confidence.copy_(probability.nan_to_num())  # NaN opens no gate
             self.right.copy_(right)
+            self.steps_shut.add_(1).mul_(1 - gate)
         cosine, mean_cosine = pairwise_cosine(embedded.detach())
         losses.update(
             anchor_acc=right.float().mean(),

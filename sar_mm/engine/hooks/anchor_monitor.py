@@ -81,7 +81,7 @@ class AnchorMonitorHook(Hook):
         if self.per_class and self.every_n_inner_iters(batch_idx, self._interval):
             self._show_confidence(runner)
         if runner.iter + 1 in self._warn_at:
-            self._warn_of_shut_gates(runner, gates)
+            self._warn_of_shut_gates(runner)
 
     def _see_losses(self, model: nn.Module, inputs: tuple, output: Any) -> None:
         """Forward hook of the model: keep the names of its losses but those of the anchors."""
@@ -117,14 +117,11 @@ class AnchorMonitorHook(Hook):
         for backend in backends:
             backend.add_scalars(scalars, step=runner.iter + 1)
 
-    def _warn_of_shut_gates(self, runner: Runner, gates: List[str]) -> None:
+    def _warn_of_shut_gates(self, runner: Runner) -> None:
         steps = max(math.ceil(runner.max_iters / 10), FEWEST_STEPS)
-        logged = runner.message_hub.log_scalars
-        if all(logged[f'train/{gate}'].max(steps) == 1 for gate in gates if f'train/{gate}' in logged):
-            return
         for name, head in self._heads.items():
-            if shut_classes(head):
-                text = explain_gate(runner, name, head, class_names(head, self._classes))
+            if head.steps_shut.max() >= steps and shut_classes(head, steps):
+                text = explain_gate(runner, name, head, class_names(head, self._classes), steps)
                 runner.logger.warning(f'After {runner.iter + 1} of {runner.max_iters} iterations, {text}')
 
 

@@ -154,6 +154,15 @@ def test_warning__gates_per_class(train):
     assert 'gate_per_class=True' not in runner.text.split('What to do')[1]
 
 
+def test_warning__not_of_what_was_shut_in_the_last_step_only(train):
+    """Of two heads, that which never opened; of gates per class, none that was open shortly before."""
+    model = Model({'decode': Head([0] * 12), 'aux': Head([1] * 11 + [0])})
+    (warning,) = warnings_in(train(model, 12, monitor=dict(warn_after=[1.0])).text)
+    assert 'heads.decode stayed shut' in warning
+    per_class = one_head([1] * 11 + [0], gate_per_class=True)
+    assert not warnings_in(train(per_class, 12, monitor=dict(warn_after=[1.0]), name='per_class').text)
+
+
 def test_resume__repeats_nothing_and_averages_over_the_steps_before(train):
     whole = train(one_head([0] * 10 + [1, 0] * 5), 20, interval=4)
     assert len(warnings_in(whole.text)) == 1
