@@ -22,8 +22,8 @@ class AnchorMonitorHook(Hook):
     """Completes the log of a training with semantic anchors, and says why a gate stays shut.
 
     - ``task`` in the log is the sum of all losses but those of the anchors, averaged as ``loss`` is.
-    - ``anchor_gate`` in the log is the share of the steps since the last line in which the gate was open (of gates per
-      class, the mean share of open gates), not that of the last step.
+    - ``anchor_gate`` in the log is the share of the last steps, as many as the logger's interval, in which the gate was
+      open (of gates per class, the mean share of open gates), not that of the last step.
     - After a tenth and after a third of the training, a warning names the classes that keep a gate shut, if it was open
       in no step of the last tenth, and says what to do.
     - TensorBoard, and other backends of the visualizer but the local one, get the ``confidence`` of every class.
