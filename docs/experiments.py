@@ -13,6 +13,7 @@ NOISE = 'noisy_labels/fashion_mnist/{}_1xb128-4k_fashion-mnist-sym{}'
 FEW = 'semi_supervised/fashion_mnist/{}_1xb16-1k_fashion-mnist-{}'
 TEXT = 'configs/long_tailed/fashion_mnist/text_anchors.npy'
 GROUPS = ('accuracy', 'many', 'medium', 'few')
+DISTANCE = 'geometry/anchor_distance_relative'  # of the class means from their anchors, in lengths of an anchor
 ANCHORS, LOSS = 'model.head.anchor_head.', 'model.head.anchor_head.loss.'
 SCHEDULE = 'default_hooks.anchor_weights.'
 
@@ -105,10 +106,15 @@ LA = both(FASHION, 'resnet8-la')
 EXPERIMENTS = {
     'full-length': Experiment(both(FASHION, 'resnet8-ce', 'resnet8-la', 'resnet8-ldam-drw'), (0, 1, 2), GROUPS),
     'search': Experiment(
-        [FASHION.format('sar_resnet8-la')], (0,), GROUPS, SEARCH, 'validation', both(FASHION, 'resnet8-la')
+        [FASHION.format('sar_resnet8-la')], (0,), (*GROUPS, DISTANCE), SEARCH, 'validation', both(FASHION, 'resnet8-la')
     ),
     'search-ce': Experiment(
-        [FASHION.format('sar_resnet8-ce')], (0,), GROUPS, SEARCH_CE, 'validation', both(FASHION, 'resnet8-ce')
+        [FASHION.format('sar_resnet8-ce')],
+        (0,),
+        (*GROUPS, DISTANCE),
+        SEARCH_CE,
+        'validation',
+        both(FASHION, 'resnet8-ce'),
     ),
     'rivals-search': Experiment(
         [FASHION.format('sar_resnet8-la')], (0,), GROUPS, RIVALS, 'validation', both(FASHION, 'resnet8-la')

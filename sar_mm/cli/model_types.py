@@ -7,6 +7,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 from ..checks import UsageError
 from ..models.anchor_head import SemanticAnchorHead
+from ..models.heads.mixin import SARHeadMixin
 from .errors import parts_of, unknown_type
 
 # Parts that the models of the toolboxes and of this package build by their type.
@@ -44,6 +45,6 @@ def watch_anchors(cfg: Config) -> None:
 
 
 def has_anchors(cfg: Config) -> bool:
-    """Tell whether the model of a config has a head with anchors: a SemanticAnchorHead, or one named SAR...Head."""
+    """Tell whether the model of a config has a head with anchors."""
     kinds = [kind for place, _, kind in parts_of(cfg) if place.split('.')[0] == 'model' and isinstance(kind, type)]
-    return any(issubclass(kind, SemanticAnchorHead) or re.match('SAR.*Head$', kind.__name__) for kind in kinds)
+    return any(issubclass(kind, (SemanticAnchorHead, SARHeadMixin)) for kind in kinds)

@@ -58,7 +58,7 @@ class AnchorProjector(nn.Sequential):
         dim: D, the anchor dimension.
         out_channels: C, the feature channels.
         seed: Seed of the weights.
-        channels: Of the two hidden layers. None: C, as published, which makes 2 C^2 weights and those of D more.
+        channels: Of the two hidden layers. None: C, as published: C D + 2 C^2 weights.
 
     Raises:
         ValueError: ``channels`` below 1.

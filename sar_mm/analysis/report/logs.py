@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
+from ...names import ANCHOR_LOSSES
+
 Values = Dict[str, Any]
 
 
@@ -58,9 +60,6 @@ def _is_training(values: Values) -> bool:
 def leaf(name: str) -> str:
     """Return a name without the part of the model in front of it, ``anchor_gate`` of ``decode.anchor_gate``."""
     return name.rsplit('.', 1)[-1]
-
-
-ANCHOR_LOSSES = ('loss_anchor', 'loss_pull', 'loss_separation')
 
 
 def task_loss(train: Dict[int, Values]) -> Dict[int, float]:

@@ -7,11 +7,11 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
 from ...checks import are_weights, check, check_flag
+from ...names import ANCHOR_LOSSES
 from ...registry import HOOKS
 from ..checks import unwrapped
 from ..gate_advice import explain_gate, shut_classes
 
-ANCHOR_LOSSES = ('loss_anchor', 'loss_pull', 'loss_separation')
 # Not LocalVisBackend, whose file of scalars has the lines of the log.
 BACKENDS = ('Tensorboard', 'Wandb', 'MLflow', 'ClearML', 'Neptune', 'DVCLive', 'Aim')
 FEWEST_STEPS = 10  # before a gate is called shut

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from ...checks import UsageError, check, check_config
+from ...names import ANCHOR_LOSSES
 from ...registry import MODELS
 from ..feature_head import FeatureHead
 from ..module_lists import as_modules
 
-OWN_LOSSES = ('loss_anchor', 'loss_pull', 'loss_separation')
 NAME_IT = "name the layer that classifies, as in with_semantic_anchors(MyHead, classifier='layers.fc')"
 
 
@@ -96,8 +96,8 @@ class SARHeadMixin:
         losses = [loss for name in ('loss_decode', 'loss_module') for loss in as_modules(getattr(self, name, None))]
         for loss in losses:
             name = getattr(loss, 'loss_name', '')
-            is_other = name not in OWN_LOSSES and not name.startswith('anchor_')
-            valid = f'another name than those of the anchor head, {", ".join(OWN_LOSSES)} and anchor_*'
+            is_other = name not in ANCHOR_LOSSES and not name.startswith('anchor_')
+            valid = f'another name than those of the anchor head, {", ".join(ANCHOR_LOSSES)} and anchor_*'
             check(is_other, 'loss_name', name, valid)
 
     def build_anchor_head(self, options: dict) -> nn.Module:
