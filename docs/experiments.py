@@ -14,6 +14,7 @@ FEW = 'semi_supervised/fashion_mnist/{}_1xb16-1k_fashion-mnist-{}'
 TEXT = 'configs/long_tailed/fashion_mnist/text_anchors.npy'
 GROUPS = ('accuracy', 'many', 'medium', 'few')
 DISTANCE = 'geometry/anchor_distance_relative'  # of the class means from their anchors, in lengths of an anchor
+GATE = 'gate opens'  # the first logged step with an open gate
 ANCHORS, LOSS = 'model.head.anchor_head.', 'model.head.anchor_head.loss.'
 SCHEDULE = 'default_hooks.anchor_weights.'
 
@@ -102,6 +103,8 @@ RIVALS = {
     for weight in (0.01, 0.1, 1)
 }
 
+BFLOAT16: dict = {name: [f'{ANCHORS}matmul_dtype={name}'] for name in ('float32', 'bfloat16')}
+
 LA = both(FASHION, 'resnet8-la')
 EXPERIMENTS = {
     'full-length': Experiment(both(FASHION, 'resnet8-ce', 'resnet8-la', 'resnet8-ldam-drw'), (0, 1, 2), GROUPS),
@@ -158,6 +161,27 @@ EXPERIMENTS = {
         both(CAMVID, 'fcn_unet-ce', 'fcn_unet-la'),
         (0, 1),
         ('mIoU', 'mIoU/common', 'mIoU/medium', 'mIoU/rare'),
+    ),
+    # The rounding of bfloat16, on a CPU: what the default does on GPUs where K C^2 is large.
+    'bfloat16': Experiment(
+        LA[1:], (0, 1, 2), (*GROUPS, DISTANCE, GATE), {'bfloat16': BFLOAT16['bfloat16']}, 'validation', LA[1:]
+    ),
+    'bfloat16-digits': Experiment(
+        ['quickstart/sar_resnet18_1xb64-300iter_digits-lt'],
+        (0, 1, 2),
+        ('accuracy/top1', GATE),
+        {name: [*options, 'default_hooks.logger.interval=5'] for name, options in BFLOAT16.items()},
+    ),
+    'bfloat16-scenes': Experiment(
+        ['quickstart/sar_fcn_unet_1xb16-400iter_digit-scenes-64x64'],
+        (0, 1, 2),
+        ('mIoU', GATE),
+        {
+            name: [
+                option.replace('.head.', '.decode_head.') for option in (*options, 'default_hooks.logger.interval=5')
+            ]
+            for name, options in BFLOAT16.items()
+        },
     ),
     'cifar10': Experiment(
         both(CIFAR, 'resnet32-la', 'resnet32-ce', 'resnet32-ldam-drw'), (0,), ('accuracy', 'many', 'medium')

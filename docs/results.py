@@ -17,7 +17,7 @@ from typing import List, Sequence, Tuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tools' / 'benchmarks'))
 
 import matplotlib  # noqa: E402
-from experiments import EXPERIMENTS, ROOT, Experiment  # noqa: E402
+from experiments import EXPERIMENTS, GATE, ROOT, Experiment  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.lines import Line2D  # noqa: E402
 from measure import write_page  # noqa: E402
@@ -50,13 +50,20 @@ def last(scores: dict) -> dict:
     return {name: value[-1] if isinstance(value, list) else value for name, value in scores.items()}
 
 
+def gate_of(run: dict) -> dict:
+    """Return the first logged step with an open gate, if there is one."""
+    curves = run['curves']
+    opened = [step for step, gate in zip(curves['step'], curves.get('anchor_gate', ())) if gate]
+    return {GATE: opened[0]} if opened else {}
+
+
 def table_of(experiment: Experiment) -> str:
     """Return the table of an experiment, and below it how many of its trainings there are if some are missing."""
     results, number = done(experiment)
     missing = '' if len(results) == number else f'{len(results)} of {number} trainings are done.'
     if not results:
         return missing
-    shown = [dict(run, scores=last(run[experiment.scores])) for run in results]
+    shown = [dict(run, scores={**last(run[experiment.scores]), **gate_of(run)}) for run in results]
     table = render(sorted(shown, key=order), list(experiment.columns))
     return f'{table}\n\n{missing}' if missing else table
 

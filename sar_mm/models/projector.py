@@ -44,6 +44,7 @@ class AnchorNorm(nn.InstanceNorm1d):
         super().__init__(channels, affine=True, device='cpu')
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.weight.dtype)  # float32 of what a linear layer made under autocast
         return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
 
 

@@ -62,6 +62,7 @@ def test_anchor_head__embeds_anchors_of_another_dimension():
         ('seed', -1),
         ('ignore_index', 'a'),
         ('ignore_index', 1.5),
+        ('matmul_dtype', 'float16'),
     ],
 )
 def test_anchor_head__names_a_wrong_argument(name, value):
@@ -190,3 +191,30 @@ def test_loss__of_a_list_of_one_feature(weight):
         make_head().loss([feature], [target], opened, [weight]),
     )
     assert one == other
+
+
+def test_anchor_head__bfloat16_rounds_matrix_products_alone():
+    batch, found = make_batch('classification'), {}
+    for dtype in ('float32', 'bfloat16', 'auto'):
+        head, classifier = make_head(matmul_dtype=dtype, gate_threshold=1e-6), make_classifier()
+        dtypes: list = []
+        with torch.no_grad():  # the classifier that reads the anchors off by least squares
+            classifier.weight.copy_(4 * torch.linalg.pinv(head.projector(head.anchors)).t())
+        for layer in (*head.projector, classifier):
+            layer.register_forward_hook(
+                lambda _, given, made, dtypes=dtypes: dtypes.append((given[0].dtype, made.dtype))
+            )
+        losses = head.loss(*batch, classifier)
+        assert all(value.dtype == torch.float32 for value in losses.values())
+        assert head.semantic_anchors.dtype == torch.float32 and losses['anchor_gate'] == 1
+        sum(value for name, value in losses.items() if 'loss' in name).backward()
+        gradients = [each.grad for each in (*head.parameters(), *classifier.parameters())]
+        assert all(each.dtype == torch.float32 for each in gradients)
+        found[dtype] = head.semantic_anchors, losses['anchor_conf'], dtypes
+    half, single = torch.bfloat16, torch.float32
+    assert found['bfloat16'][2] == 3 * [(single, half), (half, single), (single, single)] + [(single, half)]
+    assert found['auto'][2] == found['float32'][2] == 10 * [(single, single)]
+    for exact, rounded in zip(found['float32'][:2], found['bfloat16'][:2]):
+        torch.testing.assert_close(rounded, exact, rtol=0.05, atol=0.05)
+        assert not torch.equal(rounded, exact)
+    assert torch.equal(found['auto'][0], found['float32'][0])

@@ -20,6 +20,7 @@ LEARNING = dict(
     momentum=0.5, gate_threshold=0.6, loss=dict(confidence_threshold=0.99)
 )  # the anchors learn while features are pulled
 ALL = dict(gate_per_class=True, loss=dict(class_balanced=True, confidence_threshold=0.99, separation_weight=0.5))
+BFLOAT16 = dict(matmul_dtype='bfloat16', **LEARNING)
 COMPILES = hasattr(torch, 'compile') and sys.platform == 'linux'
 needs_compile = pytest.mark.skipif(not COMPILES, reason='needs torch.compile')
 needs_compiler = pytest.mark.skipif(
@@ -99,15 +100,15 @@ def compare_compiled(kind, options, backend):
 @needs_compile
 @pytest.mark.parametrize(
     ('kind', 'options'),
-    [('segmentation', ALL), ('classification', LEARNING), ('mixup', ALL)],
-    ids=['seg', 'cls', 'mixup'],
+    [('segmentation', ALL), ('classification', LEARNING), ('mixup', ALL), ('classification', BFLOAT16)],
+    ids=['seg', 'cls', 'mixup', 'bfloat16'],
 )
 def test_anchor_head__compiles_to_one_graph(kind, options):
     compare_compiled(kind, options, 'aot_eager')
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
-@pytest.mark.parametrize('options', [LEARNING, ALL], ids=['learning', 'all_options'])
+@pytest.mark.parametrize('options', [LEARNING, ALL, BFLOAT16], ids=['learning', 'all_options', 'bfloat16'])
 @pytest.mark.parametrize('kind', ['segmentation', 'classification', 'mixup'])
 def test_anchor_head__is_captured_in_a_cuda_graph(kind, options):
     eager, captured = (SemanticAnchorHead(NUM_CLASSES, CHANNELS, **options).cuda() for _ in range(2))

@@ -50,11 +50,14 @@ def test_ddp__collectives_are_those_of_the_stock_model(kind, opened, run_process
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('world', [pytest.param(2, marks=pytest.mark.ci), 4])
+@pytest.mark.parametrize(
+    ('world', 'dtype'), [pytest.param(2, 'float32', marks=pytest.mark.ci), (4, 'float32'), (2, 'bfloat16')]
+)
 @pytest.mark.parametrize('kind', KINDS)
-def test_ddp__processes_stay_bit_identical(kind, world, run_processes):
+def test_ddp__processes_stay_bit_identical(kind, world, dtype, run_processes):
     pytest.importorskip(f'{TOOLBOX[kind]}.models')
-    job = dict(model=dict(kind=kind, anchor_head=dict(momentum=0.9)), steps=200, interval=50)
+    anchor_head = dict(momentum=0.9, matmul_dtype=dtype)
+    job = dict(model=dict(kind=kind, anchor_head=anchor_head), steps=200, interval=50)
     job.update(sgd=dict(lr=0.05, momentum=0.9, weight_decay=1e-4))
     (states, gates, losses), *others = run_processes(world, train, **job)
     assert gates[0] == 0 and sum(gates) > 100
