@@ -1,7 +1,7 @@
 """The comparison of a training that was killed and resumed with one that was left alone."""
 
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, List, Set, Tuple
 
 import torch
 
@@ -43,4 +43,17 @@ def steps(records: List[dict]) -> Dict[Tuple[str, int], dict]:
             continue
         key = (record['event'], record['iter'])
         assert found.setdefault(key, record) == record, f'{key} went otherwise the second time'
+    return found
+
+
+def cut_off(records: List[dict]) -> Set[Tuple[str, int]]:
+    """Steps that were trained, but killed before their record: after the checkpoint had its name, and so not repeated.
+
+    The record comes last in a step, as it has the random states that hooks leave.
+    """
+    found = set()
+    for last, start, first in zip(records, records[1:], records[2:]):
+        was_killed = last['event'] in ('training', 'saving') and start['event'] == 'started'
+        if was_killed and first['event'] in ('training', 'validating') and first['iter'] == last['iter'] + 1:
+            found.add(('trained', last['iter']))
     return found
