@@ -1,6 +1,6 @@
 """All that needs a GPU, in one command: the tests that need one, and the benchmarks of time and memory.
 
-    python tools/benchmarks/gpu.py --out gpu_results
+    python tools/benchmarks/gpu.py --out work_dirs/gpu
 
 runs, on one GPU in less than 8 minutes (--minutes):
 

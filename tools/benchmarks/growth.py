@@ -9,7 +9,7 @@ their own each, start every step together, and the slowest counts.
 
 The figure has medians with quartiles on logarithmic axes, and for each part the slope of a line fitted through the
 upper half of its points: 1 where the cost grows in proportion, 2 with the square. Points of more processes than cores
-are hollow and take no part in it. At most 6 GB of memory are needed.
+are hollow and take no part in it. At most 7 GB of memory are needed.
 """
 
 import argparse
