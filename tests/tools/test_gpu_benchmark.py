@@ -112,6 +112,18 @@ def test_gpu__exit_code(code, outcome, scripts, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == (tmp_path / 'new' / 'gpu.md').read_text()
 
 
+@pytest.mark.parametrize('gpus, outcome', [(0, 'left out'), (1, 'failed')])
+def test_gpu__skipped_tests_are_no_pass(gpus, outcome, scripts, tmp_path):
+    result = dict(kind='tests', name='tests', outcome='passed', reason='', seconds=1)
+    file = tmp_path / 'tests.xml'
+    file.write_text(TESTS)
+    assert scripts.gpu.check_tests(result, tmp_path, gpus) == result
+    file.write_text('<testsuites><testcase name="a"><skipped message="needs a GPU"/></testcase></testsuites>')
+    found = scripts.gpu.check_tests(result, tmp_path, gpus)
+    assert (found['outcome'], found['reason']) == (outcome, 'all tests were skipped')
+    assert scripts.gpu.check_tests(dict(result, kind='pull_op'), tmp_path, gpus)['outcome'] == 'passed'
+
+
 # ----- The report
 
 
@@ -154,7 +166,7 @@ def test_gpu__short_on_a_cpu(tmp_path):
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1900)
     assert result.returncode == 0, result.stdout + result.stderr[-3000:]
     report = json.loads((tmp_path / 'results' / 'gpu.json').read_text())
-    assert [part['outcome'] for part in report['parts']] == ['passed'] * 5
+    assert [part['outcome'] for part in report['parts']] == ['left out', *['passed'] * 4]
     assert {test['outcome'] for test in report['parts'][0]['tests']} == {'skipped'}
     assert report['parts'][-1]['measured']['rows'][0]['processes'] == 2
     assert result.stdout == (tmp_path / 'results' / 'gpu.md').read_text()
