@@ -28,6 +28,11 @@ ADDED = {'loss_anchor', 'loss_pull', 'anchor_acc', 'anchor_conf', 'anchor_gate',
 config_utils.load = lru_cache(maxsize=None)(config_utils.load)
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker('gpu') and not torch.cuda.is_available():
+        pytest.skip('needs a GPU')
+
+
 def _seed(seed):
     random.seed(seed)
     np.random.seed(seed)

@@ -14,7 +14,7 @@ OFF = dict(loss=dict(anchor_weight=0, pull_weight=0))
 LEARNING = dict(momentum=0.5, gate_threshold=0.6, loss=dict(confidence_threshold=0.99))
 # By how much a loss may differ from that in float32, relatively: bfloat16 has 8 binary digits, float16 has 11.
 TOLERANCE = dict(bfloat16=1e-2, float16=2e-3)
-CUDA = pytest.param('cuda', marks=pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU'))
+CUDA = pytest.param('cuda', marks=pytest.mark.gpu)
 
 
 def autocast_on_cpu(dtype=None, **options):

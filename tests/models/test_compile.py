@@ -107,7 +107,7 @@ def test_anchor_head__compiles_to_one_graph(kind, options):
     compare_compiled(kind, options, 'aot_eager')
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.gpu
 @pytest.mark.parametrize('options', [LEARNING, ALL, BFLOAT16], ids=['learning', 'all_options', 'bfloat16'])
 @pytest.mark.parametrize('kind', ['segmentation', 'classification', 'mixup'])
 def test_anchor_head__is_captured_in_a_cuda_graph(kind, options):

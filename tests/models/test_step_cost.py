@@ -54,7 +54,7 @@ def test_step__synchronisation_is_noticed(name):
     assert SYNCHRONISING & {event.name for event in profiler.events()}
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.gpu
 @pytest.mark.parametrize('options', [dict(), dict(gate_per_class=True, loss=dict(class_balanced=True))])
 @pytest.mark.parametrize('shape', [(8, CHANNELS), (2, CHANNELS, 16, 16)])
 def test_anchor_head__never_waits_for_the_gpu(shape, options):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import sar_mm  # noqa: F401
-from sar_mm.ops import pull_loss, pull_triton
+from sar_mm.ops import pull, pull_loss, pull_triton
 
 pytest.importorskip('triton')
 
@@ -75,11 +75,12 @@ def test_pull_triton__takes_labels_on_a_gpu_only():
         assert not pull_triton.takes(feature.cuda(), torch.zeros(2, 4).cuda())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.gpu
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('channels_last', [False, True])
 @pytest.mark.parametrize('shape', [(300, 100), (2, 70, 33, 65), (1, 1, 1, 1)])
 def test_pull_triton__equals_the_cpu(shape, channels_last, dtype, monkeypatch):
+    monkeypatch.setattr(pull, '_failed_kernels', [])
     feature = torch.randn(shape).to(dtype)
     if channels_last:
         feature = feature.movedim(1, -1).contiguous().movedim(-1, 1)
@@ -94,5 +95,6 @@ def test_pull_triton__equals_the_cpu(shape, channels_last, dtype, monkeypatch):
     expected = step('cpu')
     torch.testing.assert_close(step('cuda'), expected)
     assert all(torch.equal(*each) for each in zip(step('cuda'), step('cuda')))
+    assert pull._failed_kernels == []  # else these were blocks, too
     monkeypatch.setenv('SAR_MM_PULL', 'blocked')
     torch.testing.assert_close(step('cuda'), expected)

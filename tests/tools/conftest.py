@@ -86,7 +86,7 @@ def run_process():
 @pytest.fixture(scope='module')
 def scripts():
     """The modules of the cost benchmarks, imported as they import each other: their folder is on the path."""
-    names = ['measure', 'pull_op', 'train_step']
+    names = ['measure', 'pull_op', 'train_step', 'gpu', 'peers', 'growth']
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / 'tools' / 'benchmarks'))
         yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})

@@ -11,11 +11,11 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def add_common_arguments(parser: argparse.ArgumentParser, rounds: int) -> None:
+def add_common_arguments(parser: argparse.ArgumentParser, rounds: int, out: str = 'JSON file') -> None:
     """Add the arguments of every benchmark of time and memory."""
     parser.add_argument('--rounds', type=positive, default=rounds, help=f'times each is run; default {rounds}')
     parser.add_argument('--device', choices=['cpu', 'cuda'], help='default: a GPU where there is one')
     parser.add_argument('--threads', type=positive, help="threads of a CPU; default PyTorch's own choice")
-    parser.add_argument('--out', type=Path, help='JSON file to write the results into')
+    parser.add_argument('--out', type=Path, help=f'{out} to write the results into')
     parser.add_argument('--page', type=Path, help='Markdown file to write the table into')
     parser.add_argument('--mark', help='name of the place in the page, `<!-- MARK -->` to `<!-- end -->`')

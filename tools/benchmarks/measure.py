@@ -13,7 +13,7 @@ import warnings
 from collections import Counter
 from math import prod
 from pathlib import Path
-from typing import Callable, Dict, List, Sequence, Tuple, Union
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -48,8 +48,10 @@ def label_map(shape: Sequence[int], num_classes: int, seed: int = 0) -> Tensor:
     return blocks.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, :height, :width].contiguous()
 
 
-def median_times(steps: Dict[str, Step], device: torch.device, rounds: int, warm_up: int = 2) -> Dict[str, float]:
-    """Return the median milliseconds of every step.
+def all_times(
+    steps: Dict[str, Step], device: torch.device, rounds: int, warm_up: int = 2, before: Optional[Step] = None
+) -> Dict[str, List[float]]:
+    """Return the milliseconds that every step took in each round; ``before`` is called before each, and not timed.
 
     In each round every step runs once, in an order that rotates: whatever else the machine does meets them all alike.
     """
@@ -58,9 +60,17 @@ def median_times(steps: Dict[str, Step], device: torch.device, rounds: int, warm
     for number in range(-warm_up, rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
+            if before is not None:
+                before()
             elapsed = _milliseconds(steps[name], device)
             if number >= 0:
                 times[name].append(elapsed)
+    return times
+
+
+def median_times(steps: Dict[str, Step], device: torch.device, rounds: int, warm_up: int = 2) -> Dict[str, float]:
+    """Return the medians of :func:`all_times`."""
+    times = all_times(steps, device, rounds, warm_up)
     return {name: statistics.median(elapsed) for name, elapsed in times.items()}
 
 
@@ -187,12 +197,17 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def report(args: argparse.Namespace, head: Dict[str, Union[str, int]], rows: List[dict], markdown: str) -> None:
-    """Print the table below a line with the device and the versions, and write what ``args`` asks for."""
+    """Show the table, and write the rows as JSON if ``args`` asks for it."""
+    show(args, head, markdown)
+    if args.out:
+        args.out.write_text(json.dumps(dict(head, rounds=args.rounds, rows=rows), indent=2) + '\n', encoding='utf-8')
+
+
+def show(args: argparse.Namespace, head: Dict[str, Union[str, int]], markdown: str) -> None:
+    """Print the table below a line with the device and the versions, into the page as well if ``args`` names one."""
     rest = ', '.join(f'{name} {value}' for name, value in head.items() if name != 'device')
     markdown = f'{head["device"]}; {rest}; medians of {args.rounds} rounds.\n\n{markdown}'
     print(markdown)
-    if args.out:
-        args.out.write_text(json.dumps(dict(head, rounds=args.rounds, rows=rows), indent=2) + '\n', encoding='utf-8')
     if args.page:
         write_page(args.page, args.mark, markdown)
 

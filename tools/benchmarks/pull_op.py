@@ -76,13 +76,13 @@ def gather(feature: Tensor, labels: Tensor, anchors: Tensor) -> Tensor:
     return ((feature.float() - centre).square().mean(dim=1) * valid).sum() / valid.sum()
 
 
-def published(feature: Tensor, labels: Tensor, anchors: Tensor) -> Tensor:
+def published(feature: Tensor, labels: Tensor, anchors: Tensor, ignored: int = IGNORED) -> Tensor:
     num_classes, channels = anchors.shape
-    valid = labels != IGNORED
+    valid = labels != ignored
     # Ignored pixels are one class more, whose anchor is zero.
     one_hot = F.one_hot(labels.masked_fill(~valid, num_classes), num_classes + 1).float()
-    centre = (one_hot @ F.pad(anchors, (0, 0, 0, 1))).permute(0, 3, 1, 2)
-    error = F.mse_loss(feature.float(), centre, reduction='none') * valid[:, None]
+    centre = (one_hot @ F.pad(anchors, (0, 0, 0, 1))).movedim(-1, 1)
+    error = F.mse_loss(feature.float(), centre, reduction='none') * valid.unsqueeze(1)
     if valid.sum() > 0:
         return error.sum() / (channels * valid.sum())
     return error.sum() * 0

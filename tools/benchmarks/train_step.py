@@ -19,62 +19,20 @@ import os
 import sys
 import tempfile
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence
 
 from benchmark_arguments import add_common_arguments, positive
+from stock_models import STOCK, add_model_arguments, check_model_arguments
 
 KINDS = ('stock', 'sar')
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 2**20
 
 
-class Stock(NamedTuple):
-    """A stock model: its config, the size it trains at, images of a step on a CPU, and how few a step can have."""
-
-    config: str  # of a toolbox, or within this repository
-    size: Tuple[int, int]
-    cpu_batch: int
-    smallest_batch: int = 1  # 2 where a batch normalization follows a pooling to one pixel
-    toolbox: str = ''  # where the config does not say it
-
-
-STOCK = {
-    'quickstart-unet': Stock(
-        'configs/quickstart/fcn_unet_1xb16-400iter_digit-scenes-64x64.py', (64, 64), 16, toolbox='mmseg'
-    ),
-    'resnet8': Stock(
-        'configs/long_tailed/fashion_mnist/resnet8-ce_1xb128-400iter_fashion-mnist-lt-if100.py',
-        (32, 32),
-        128,
-        toolbox='mmpretrain',
-    ),
-    'fcn-hrnet-w48': Stock('mmseg::hrnet/fcn_hr48_4xb2-80k_cityscapes-512x1024.py', (512, 1024), 1),
-    'deeplabv3plus-r50': Stock(
-        'mmseg::deeplabv3plus/deeplabv3plus_r50-d8_4xb2-80k_cityscapes-512x1024.py', (512, 1024), 2, 2
-    ),
-    'segformer-b0': Stock('mmseg::segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py', (512, 512), 2),
-    'upernet-swin-t': Stock(
-        'mmseg::swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py', (512, 512), 2, 2
-    ),
-    'resnet50': Stock('mmpretrain::resnet/resnet50_8xb32_in1k.py', (224, 224), 32),
-    'vit-b16': Stock('mmpretrain::vision_transformer/vit-base-p16_64xb64_in1k.py', (224, 224), 16),
-}
-
-
-def multiple_of_32(text: str) -> int:
-    """Parse a side of an image: every model can halve it five times."""
-    if not text.isdecimal() or int(text) < 32 or int(text) % 32:
-        raise argparse.ArgumentTypeError(f'expected a multiple of 32, but got {text!r}')
-    return int(text)
-
-
 def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--models', nargs='+', choices=list(STOCK), default=list(STOCK), help='default all')
-    parser.add_argument('--batch-size', type=positive, help="per process; default the config's on a GPU, else small")
-    parser.add_argument('--size', type=multiple_of_32, nargs=2, metavar=('H', 'W'), help="default the config's")
+    add_model_arguments(parser, models=list(STOCK))
     parser.add_argument('--amp', choices=['fp16', 'bf16'], help='mixed precision')
     parser.add_argument('--compile', action='store_true', help='compile the forward pass')
     parser.add_argument('--plain', action='store_true', help='compare with the plain formula of the pull, too')
@@ -85,16 +43,7 @@ def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Names
     from measure import use_device
 
     args.device = use_device(parser, args)
-
-    for name in args.models:
-        toolbox = STOCK[name].toolbox or STOCK[name].config.split('::')[0]
-        if find_spec(toolbox) is None:
-            parser.error(f'argument --models: {name} needs {toolbox}, which is not installed')
-        if args.batch_size and args.batch_size < STOCK[name].smallest_batch:
-            parser.error(
-                f'argument --batch-size: {args.batch_size} is too small for {name}, which normalizes pooled features '
-                f'over the batch; use at least {STOCK[name].smallest_batch}'
-            )
+    check_model_arguments(parser, args)
     if args.amp and args.device.type == 'cpu':
         parser.error(f'argument --amp: {args.amp} needs a GPU: mmengine has no mixed precision on CPUs')
     if args.device.type == 'cuda' and args.processes > torch.cuda.device_count():
