@@ -1,9 +1,10 @@
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from .labels import LINE, columns_for, lines_of, wrapped
 from .style import MAX_COLOURS, PAGE_WIDTH, check_models, class_colours, new_figure, styled
 
 RIGHT, WRONG = '#00734d', '#b03a00'
@@ -40,24 +41,31 @@ def plot_classified(names: Sequence[str], models: Sequence[str], pictures: Seque
     check_models(dict.fromkeys(models))
     columns = 4
     rows = -(-len(pictures) // columns)
-    line = 0.14
-    figure = new_figure(PAGE_WIDTH, rows * (1.15 + line * (len(models) + 1) + 0.15))
+    width = PAGE_WIDTH / columns - 0.1
+    said = [[(wrapped(text, width, 7), colour) for text, colour in _said(names, models, each)] for each in pictures]
+    lines = max(sum(lines_of([text]) for text, _ in each) for each in said)
+    figure = new_figure(PAGE_WIDTH, rows * (1.15 + LINE * lines + 0.2))
+    figure.get_layout_engine().set(h_pad=0.08)
     for number, axes in enumerate(figure.subplots(rows, columns, squeeze=False).ravel()):
         axes.set_axis_off()
         if number >= len(pictures):
             continue
-        picture = pictures[number]
-        axes.imshow(picture.image, interpolation='nearest')
-        lines = [(f'true: {names[picture.label]}', 'black')]
-        for title in models:
-            predicted, probability = picture.models[title]
-            colour = RIGHT if predicted == picture.label else WRONG
-            lines.append((f'{title}: {names[predicted]} ({100 * probability:.0f} %)', colour))
-        for place, (text, colour) in enumerate(lines):
-            offset = (0, -3 - 10 * place)
+        axes.imshow(pictures[number].image, interpolation='nearest')
+        place = 3
+        for text, colour in said[number]:
             options = dict(xycoords='axes fraction', textcoords='offset points', ha='center', va='top', fontsize=7)
-            axes.annotate(text, (0.5, 0), offset, color=colour, **options)
+            axes.annotate(text, (0.5, 0), (0, -place), color=colour, **options)
+            place += 10 * lines_of([text])
     return figure
+
+
+def _said(names: Sequence[str], models: Sequence[str], picture: Classified) -> Iterator[Tuple[str, str]]:
+    """Yield what is written below a picture, and in which color."""
+    yield f'true: {names[picture.label]}', 'black'
+    for title in models:
+        predicted, probability = picture.models[title]
+        colour = RIGHT if predicted == picture.label else WRONG
+        yield f'{title}: {names[predicted]} ({100 * probability:.0f}\xa0%)', colour
 
 
 @styled
@@ -80,12 +88,14 @@ def plot_segmented(
     """
     check_models(dict.fromkeys(models))
     colours = class_colours(len(names))[:, :3] if palette is None else np.asarray(palette, dtype=float) / 255
-    titles = ['image', 'labels', *models]
     ratio = np.mean([picture.image.shape[0] / picture.image.shape[1] for picture in pictures])
-    width = min(1.5, PAGE_WIDTH / len(titles))
+    width = min(1.5, PAGE_WIDTH / (2 + len(models)))
+    titles = [wrapped(title, width - 0.08) for title in ('image', 'labels', *models)]
     shown = sorted({int(k) for picture in pictures for each in _maps(picture) for k in np.unique(each) if k >= 0})
-    keys = len(shown) if len(shown) <= MAX_COLOURS else 0
-    figure = new_figure(width * len(titles), len(pictures) * (width * ratio + 0.16) + 0.25 + 0.17 * -(-keys // 5))
+    shown = shown if len(shown) <= MAX_COLOURS else []
+    columns = columns_for([names[k] for k in shown], width * len(titles))
+    height = len(pictures) * (width * ratio + 0.16) + LINE * lines_of(titles) + 0.1 + 0.17 * -(-len(shown) // columns)
+    figure = new_figure(width * len(titles), height)
     panels = figure.subplots(len(pictures), len(titles), squeeze=False)
     for row, picture in zip(panels, pictures):
         row[0].imshow(picture.image, interpolation='nearest')
@@ -100,9 +110,9 @@ def plot_segmented(
     for axes in panels.ravel():
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-    if keys:
+    if shown:
         dots = [Line2D([], [], ls='', marker='s', ms=5, mew=0, color=colours[k], label=names[k]) for k in shown]
-        figure.legend(handles=dots, loc='outside lower center', ncols=5, frameon=False, handletextpad=0.3)
+        figure.legend(handles=dots, loc='outside lower center', ncols=columns, frameon=False, handletextpad=0.3)
     return figure
 
 

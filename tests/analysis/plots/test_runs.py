@@ -74,7 +74,7 @@ def test_plot_classified__says_what_each_model_predicts():
     axes = plot_classified(NAMES, ['stock', 'SAR'], [picture] * 5).axes
     assert len(axes) == 8 and sum(bool(ax.images) for ax in axes) == 5
     texts = {text.get_text(): text.get_color() for text in axes[0].texts}
-    assert texts == {'true: dog': 'black', 'stock: road (60 %)': WRONG, 'SAR: dog (91 %)': RIGHT}
+    assert texts == {'true: dog': 'black', 'stock: road (60\xa0%)': WRONG, 'SAR: dog (91\xa0%)': RIGHT}
 
 
 def test_plot_segmented__leaves_out_what_does_not_count():
