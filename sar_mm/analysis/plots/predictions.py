@@ -1,4 +1,4 @@
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,6 +10,8 @@ from .style import MAX_COLOURS, PAGE_WIDTH, check_models, class_colours, new_fig
 
 # In a figure of classified images, and how high an image is in it, in inches.
 COLUMNS, IMAGE_HEIGHT = 4, 1.15
+# A text below an image, centered, at a place in points from its lower edge.
+BELOW: Any = dict(xycoords='axes fraction', textcoords='offset points', ha='center', va='top', fontsize=7)
 RIGHT, WRONG = '#00734d', '#b03a00'
 
 
@@ -56,8 +58,7 @@ def plot_classified(names: Sequence[str], models: Sequence[str], pictures: Seque
         axes.imshow(picture.image, interpolation='nearest')
         place = 3
         for text, colour in said[number]:
-            options = dict(xycoords='axes fraction', textcoords='offset points', ha='center', va='top', fontsize=7)
-            axes.annotate(text, (0.5, 0), (0, -place), color=colour, **options)
+            axes.annotate(text, (0.5, 0), (0, -place), color=colour, **BELOW)
             place += 10 * lines_of([text])
     return figure
 
@@ -111,8 +112,7 @@ def plot_segmented(
                 axes.set_title(title, fontsize=8, pad=3)
             if column > 1:
                 share = picture.models[models[column - 2]][1]
-                options = dict(xycoords='axes fraction', textcoords='offset points', ha='center', va='top', fontsize=7)
-                axes.annotate(f'{100 * share:.0f} % right', (0.5, 0), (0, -2), **options)
+                axes.annotate(f'{100 * share:.0f} % right', (0.5, 0), (0, -2), **BELOW)
     if shown:
         dots = [Line2D([], [], ls='', marker='s', ms=5, mew=0, color=colours[k], label=names[k]) for k in shown]
         figure.legend(handles=dots, loc='lower center', ncols=columns, frameon=False, handletextpad=0.3)

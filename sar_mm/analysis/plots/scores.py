@@ -46,7 +46,7 @@ def plot_scores(
             axes.plot(values, np.full(len(values), place + 0.22), marker, clip_on=False, **small)
         if len(values):
             spread = values.std(ddof=1) if len(values) > 1 else None
-            options = dict(fmt=marker, color=colour, ms=5, elinewidth=1, capsize=2.5, clip_on=False)
+            options: Any = dict(fmt=marker, color=colour, ms=5, elinewidth=1, capsize=2.5, clip_on=False)
             end_bars_with_axis(axes.errorbar(values.mean(), place, xerr=spread, **options))
     axes.set_yticks(range(len(models)), names)
     axes.set_ylim(len(models) - 0.5, -0.5)

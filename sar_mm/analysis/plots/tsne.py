@@ -44,7 +44,7 @@ def plot_tsne(
     height = rows * (panel_size + 0.1 + LINE * lines_of(titles)) + (0.0 if keys else 0.3)
     height = max(height, 0.16 * keys + 0.2)  # the legend may be higher than the panels
     figure = new_figure(panel_size * columns + key_width, height)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
     for ax in axes[len(models) :]:
         ax.set_axis_off()
     colours = class_colours(len(names))
