@@ -45,6 +45,8 @@ setup(
     python_requires='>=3.8',
     # Neither OpenMMLab stack is required: installing the plugin must not replace the one that is there.
     install_requires=requirements('runtime'),
-    extras_require={name: requirements(name) for name in ('onedl', 'openmmlab', 'optional', 'tests', 'text')},
+    extras_require={
+        name: requirements(name) for name in ('onedl', 'openmmlab', 'optional', 'tensorboard', 'tests', 'text')
+    },
     keywords='semantic segmentation, image classification, long-tailed learning, regularization, OpenMMLab',
 )

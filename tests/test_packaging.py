@@ -51,7 +51,9 @@ def test_requirements__stacks_are_the_same_packages_under_two_names():
 
 def test_constraints__cover_the_working_set():
     pinned = names(requirements('constraints'))
-    working_set = set().union(*(names(requirements(name)) for name in ('onedl', 'runtime', 'optional', 'tests')))
+    working_set = set().union(
+        *(names(requirements(name)) for name in ('onedl', 'runtime', 'optional', 'tensorboard', 'tests'))
+    )
     assert working_set <= pinned
 
 
@@ -130,6 +132,21 @@ def test_wheel__holds_package_configs_and_tools_only(wheel):
     below_mim = files(ROOT / 'configs') | files(ROOT / 'tools') | {'model-index.yml'}
     package = {name for name in files(ROOT / 'sar_mm') if not name.startswith('sar_mm/.mim/')}
     assert set(contents(wheel)) == package | {f'sar_mm/.mim/{name}' for name in below_mim}
+
+
+def test_wheel__has_the_extras_of_the_requirements(wheel):
+    with ZipFile(wheel) as archive:
+        (metadata,) = [name for name in archive.namelist() if name.endswith('.dist-info/METADATA')]
+        lines = archive.read(metadata).decode().splitlines()
+    extras = {line.partition(': ')[2] for line in lines if line.startswith('Provides-Extra: ')}
+    assert extras == {'onedl', 'openmmlab', 'optional', 'tensorboard', 'tests', 'text'}
+    for extra in extras:
+        required = [
+            line.partition(': ')[2]
+            for line in lines
+            if line.startswith('Requires-Dist: ') and re.search(rf'extra == [\'"]{extra}[\'"]', line)
+        ]
+        assert names(required) == names(requirements(extra))
 
 
 def test_sdist__builds_the_same_wheel(source, wheel, tmp_path):

@@ -95,14 +95,16 @@ def classification(run, folder):
 @pytest.mark.ci
 def test_report__of_classification(classification, folder):
     output, page = classification
-    assert sections(page) == ['Runs', *ALL]
+    assert sections(page) == ['Models', 'Runs', *ALL]
     assert 'cls.html: 3 runs of 2 models' in output
     assert cells(page, 'accuracy/top1') == ['50.50 ± 0.71', '60.00']
     # The test set has 54 images of each class.
     assert cells(page, 'accuracy') == cells(page, 'balanced_accuracy')
     assert cells(page, 'anchor_distance')[0] == '–' != cells(page, 'anchor_distance')[1]
     assert page.count('aria-label="confusion_') == 2
-    assert 'resnet18_1xb64-300iter_digits-lt' in page and '<th class="number">sar_resnet18</th>' in page
+    plain = page.replace('<wbr>', '')
+    assert 'resnet18_1xb64-300iter_digits-lt' in plain and '<h1>Report: resnet18, sar_resnet18</h1>' in plain
+    assert re.search(r'<th class="number model"><span [^>]*>■</span>&nbsp;sar_resnet18</th>', plain)
     figures = {path.name for path in (folder / 'figures').iterdir()}
     names = re.findall(r'aria-label="(.*?)"', page)
     assert figures == {f'{name}.{suffix}' for name in names for suffix in ('pdf', 'png')}
@@ -113,7 +115,7 @@ def test_report__of_classification(classification, folder):
 def test_report__of_segmentation(run, folder):
     output = run('seg', '--names', 'stock,SAR', '--samples-per-class', 5, '--pictures', 4, '--out', 'seg.html')
     page = (folder / 'seg.html').read_text(encoding='utf-8')
-    assert sections(page) == ['Runs', *(title.replace(' by frequency', '') for title in ALL)]
+    assert sections(page) == ['Models', 'Runs', *(title.replace(' by frequency', '') for title in ALL)]
     assert 'the report has no counts of the classes: ' in output and 'class_counts.py' in output
     assert 'share of right pixels differs most between stock and SAR' in page
     # With the counts, the classes are in their order, and their groups among the scores.
@@ -130,7 +132,7 @@ def test_report__of_logs_alone(run, folder, tmp_path):
         path.unlink()
     run(tmp_path / 'cls', '--predict', 'none', '--title', 'A title', '--out', tmp_path / 'new' / 'report.html')
     page = (tmp_path / 'new' / 'report.html').read_text(encoding='utf-8')
-    assert sections(page) == ['Runs', 'Scores', 'Curves of the scores', 'Losses', 'Gate and anchors']
+    assert sections(page) == ['Models', 'Runs', 'Scores', 'Curves of the scores', 'Losses', 'Gate and anchors']
     assert '<h1>A title</h1>' in page and '20 of 300 iterations so far' in page
     message = 'there is no whole checkpoint of resnet18, sar_resnet18 yet: add --predict none'
     assert message in run(tmp_path / 'cls', code=2)
@@ -140,7 +142,11 @@ def test_report__of_logs_alone(run, folder, tmp_path):
 def test_report__of_one_model_without_anchors(run, folder):
     run('cls/0', '--samples-per-class', 5, '--out', 'one.html')
     page = (folder / 'one.html').read_text(encoding='utf-8')
-    assert sections(page) == ['Runs', *(title for title in ALL if title not in ('Gate and anchors', 'Predictions'))]
+    assert sections(page) == [
+        'Models',
+        'Runs',
+        *(title for title in ALL if title not in ('Gate and anchors', 'Predictions')),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -204,4 +210,4 @@ def test_report__of_semi_supervised_models(run, folder):
     for prefix in ('', 'sar_'):
         make_run(folder / 'semi' / f'{prefix}0', f'{prefix}{SEMI}', 0, 'accuracy/top1')
     run('semi', '--samples-per-class', 5, '--out', 'semi.html')
-    assert sections((folder / 'semi.html').read_text(encoding='utf-8')) == ['Runs', *ALL]
+    assert sections((folder / 'semi.html').read_text(encoding='utf-8')) == ['Models', 'Runs', *ALL]

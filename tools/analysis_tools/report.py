@@ -21,8 +21,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--figures', type=Path, metavar='DIR', help='write every figure as PDF and PNG into this folder'
     )
-    parser.add_argument('--names', help='what to call the models, with commas between; default: from their configs')
-    parser.add_argument('--title', help='heading of the page; default: the names of the models')
+    parser.add_argument('--names', help='what to call the models, with commas between; default: what tells them apart')
+    parser.add_argument('--title', help='heading of the page; default: the names of the models, or their number')
     parser.add_argument(
         '--predict',
         choices=['all', 'first', 'none'],

@@ -20,7 +20,7 @@ from sar_mm.analysis.report.figures import (
     prediction_figure,
     score_figures,
 )
-from sar_mm.analysis.report.page import Section, render, save_figures
+from sar_mm.analysis.report.page import ModelRow, Section, render, save_figures
 from sar_mm.analysis.report.runs import check_task, classes_of
 from sar_mm.analysis.report.scores import (
     geometry_rows,
@@ -30,6 +30,7 @@ from sar_mm.analysis.report.scores import (
     score_rows,
     without_geometry,
 )
+from sar_mm.analysis.report.titles import differences, settings_of
 from sar_mm.checks import UsageError
 from sar_mm.cli.errors import report_errors
 
@@ -58,8 +59,7 @@ def make_report(args: argparse.Namespace) -> None:
                 examined.setdefault(title, []).append(found)
     with report_errors():
         sections = sections_of(models, examined, classes, (groups.get('class_counts'), kind), args)
-        title = args.title or f'Report: {", ".join(models)}'
-        page = render(title, list(models), run_rows(models), sections, __version__)
+        page = render(args.title or heading(models), model_rows(models), run_rows(models), sections, __version__)
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(page, encoding='utf-8')
         print(f'{args.out}: {sum(map(len, models.values()))} runs of {len(models)} models')
@@ -102,8 +102,23 @@ def check_classes(classes: List[str], found: Examined, run: Run) -> None:
         )
 
 
+def heading(models: Models) -> str:
+    """Return the names of the models, or how many there are where the names would fill several lines."""
+    names = ', '.join(models)
+    return f'Report: {names}' if len(models) == 1 or len(names) <= 70 else f'Report of {len(models)} models'
+
+
+def model_rows(models: Models) -> List[ModelRow]:
+    """Return what the page's first table says of each model."""
+    found = differences([(runs[0].name, settings_of(runs[0].cfg)) for runs in models.values()])
+    return [
+        ModelRow(title, runs[0].name, [f'{place} = {value}' for place, value in settings], len(runs))
+        for (title, runs), settings in zip(models.items(), found)
+    ]
+
+
 def run_rows(models: Models) -> List[Dict[str, str]]:
-    """Return what the page's first table says of each run."""
+    """Return what the page's second table says of each run."""
     rows = []
     for title, runs in models.items():
         for run in runs:
@@ -111,7 +126,6 @@ def run_rows(models: Models) -> List[Dict[str, str]]:
             rows.append(
                 dict(
                     model=title,
-                    config=run.name,
                     seed='none' if run.seed is None else str(run.seed),
                     trained=trained,
                     checkpoint=Path(run.checkpoint).name if run.checkpoint else 'none',

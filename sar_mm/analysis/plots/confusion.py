@@ -6,7 +6,8 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from ...checks import check
-from .style import MAX_NAMES, NO_VALUE, check_models, name_axis, new_figure, styled, width_of
+from .labels import LINE, lines_of, width_of, wrapped
+from .style import MAX_NAMES, NO_VALUE, check_models, name_axis, new_figure, styled
 
 MAX_NUMBERS = 12  # classes with numbers in the cells
 
@@ -28,16 +29,18 @@ def plot_confusion(names: Sequence[str], models: Dict[str, np.ndarray]) -> Figur
     number, are_named = len(names), len(names) <= MAX_NAMES
     side = max(2.3, (0.24 if number <= MAX_NUMBERS else 0.15) * number) if are_named else 2.9
     name_length = width_of(names) if are_named else 0.25
-    figure = new_figure(name_length + 0.9 + len(models) * (side + 0.15), side + name_length + 0.75, layout='compressed')
+    titles = [wrapped(title, side, points=9) for title in models]
+    height = side + name_length + 0.6 + LINE * lines_of(titles)
+    figure = new_figure(name_length + 0.9 + len(models) * (side + 0.15), height, layout='compressed')
     panels = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
     colours = matplotlib.colormaps['Blues'].with_extremes(bad=NO_VALUE)
-    for axes, (title, counts) in zip(panels, models.items()):
+    for axes, shown, (title, counts) in zip(panels, titles, models.items()):
         counts = np.asarray(counts, dtype=float)
         check(counts.shape == (number, number), title, counts.shape, f'a matrix ({number}, {number})')
         with np.errstate(invalid='ignore'):
             share = 100 * counts / counts.sum(axis=1, keepdims=True)  # NaN for a class without an image
         image = axes.imshow(share, cmap=colours, norm=PowerNorm(0.5, 0, 100), interpolation='nearest')
-        axes.set(title=title, xlabel='predicted class')
+        axes.set(title=shown, xlabel='predicted class')
         axes.spines[:].set_visible(False)
         name_axis(axes.xaxis, names, rotation=90 if max(map(len, names)) > 2 else 0)
         name_axis(axes.yaxis, names)

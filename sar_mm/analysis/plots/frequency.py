@@ -4,13 +4,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ...checks import check
+from .labels import legend_above, width_of
 from .style import (
     MAX_NAMES,
     MODEL_COLOURS,
     MODEL_MARKERS,
     PAGE_WIDTH,
     check_models,
-    legend_above,
+    end_bars_with_axis,
     name_axis,
     new_figure,
     per_class,
@@ -49,9 +50,9 @@ def plot_accuracy_by_frequency(
     numbers = None if counts is None else per_class('counts', counts, number)
     if numbers is not None:
         order = np.argsort(-numbers, kind='stable').tolist()
-    figure = new_figure(
-        width=5.2 if are_many else min(max(3.4, 1.2 + 0.3 * number), PAGE_WIDTH), height=2.5 if counts is None else 3.2
-    )
+    width = 5.2 if are_many else min(max(3.4, 1.2 + 0.3 * number), PAGE_WIDTH)
+    below = 0.0 if are_many else max(0.0, 0.71 * width_of(names) - 0.35)  # the classes' names, at an angle
+    figure = new_figure(width, below + (2.3 if counts is None else 3.0))
     if counts is None:
         lowest = upper = figure.subplots()
     else:
@@ -61,8 +62,8 @@ def plot_accuracy_by_frequency(
         shift = 0.0 if are_many else 0.5 * ((place + 0.5) / len(runs) - 0.5)
         _draw_runs(upper, np.arange(number) + shift, values[:, order], place, title, are_many)
     upper.set(ylabel=measure, ylim=(0, 100))
+    upper.tick_params(axis='x', length=0)
     upper.grid(axis='y', color='0.9', lw=0.6)
-    legend_above(upper, list(models))
     lowest.set(xlabel='class' if counts is None else 'class, from the commonest to the rarest')
     lowest.set_xlim(-0.6, number - 0.4)
     if numbers is not None:
@@ -70,6 +71,7 @@ def plot_accuracy_by_frequency(
     if not are_many:
         name_axis(lowest.xaxis, [names[k] for k in order], rotation=45 if max(map(len, names)) > 2 else 0)
     figure.align_ylabels()
+    legend_above(upper)
     return figure
 
 
@@ -82,9 +84,7 @@ def _draw_runs(axes, places: np.ndarray, runs: np.ndarray, model: int, title: st
         return
     spread = np.std(runs, axis=0, ddof=1) if len(runs) > 1 else None
     options = dict(color=colour, fmt=marker, ms=4, elinewidth=1, capsize=2, label=title, clip_on=False)
-    bars = axes.errorbar(places, mean, yerr=spread, **options)
-    for part in (each for group in bars[1:] if group for each in group):
-        part.set_clip_on(True)  # error bars end with the axis, points do not
+    end_bars_with_axis(axes.errorbar(places, mean, yerr=spread, **options))
 
 
 def _draw_counts(axes, counts: np.ndarray, unit: str, are_many: bool) -> None:

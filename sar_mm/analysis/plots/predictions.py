@@ -1,11 +1,17 @@
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from .labels import LINE, columns_for, lines_of, wrapped
 from .style import MAX_COLOURS, PAGE_WIDTH, check_models, class_colours, new_figure, styled
 
+# In a figure of classified images, and how high an image is in it, in inches.
+COLUMNS, IMAGE_HEIGHT = 4, 1.15
+# A text below an image, centered, at a place in points from its lower edge.
+BELOW: Any = dict(xycoords='axes fraction', textcoords='offset points', ha='center', va='top', fontsize=7)
 RIGHT, WRONG = '#00734d', '#b03a00'
 
 
@@ -38,26 +44,32 @@ def plot_classified(names: Sequence[str], models: Sequence[str], pictures: Seque
         ValueError: No model.
     """
     check_models(dict.fromkeys(models))
-    columns = 4
-    rows = -(-len(pictures) // columns)
-    line = 0.14
-    figure = new_figure(PAGE_WIDTH, rows * (1.15 + line * (len(models) + 1) + 0.15))
-    for number, axes in enumerate(figure.subplots(rows, columns, squeeze=False).ravel()):
-        axes.set_axis_off()
-        if number >= len(pictures):
-            continue
-        picture = pictures[number]
+    width = PAGE_WIDTH / COLUMNS
+    said = [
+        [(wrapped(text, width - 0.1, 7), colour) for text, colour in _said(names, models, picture)]
+        for picture in pictures
+    ]
+    text_height = LINE * max(sum(lines_of([text]) for text, _ in each) for each in said)
+    height = IMAGE_HEIGHT + text_height + 0.2
+    figure = new_figure(PAGE_WIDTH, -(-len(pictures) // COLUMNS) * height, layout=None)
+    for number, picture in enumerate(pictures):
+        row, column = divmod(number, COLUMNS)
+        axes = _axes_at(figure, column * width + 0.05, row * height + 0.05, width - 0.1, IMAGE_HEIGHT)
         axes.imshow(picture.image, interpolation='nearest')
-        lines = [(f'true: {names[picture.label]}', 'black')]
-        for title in models:
-            predicted, probability = picture.models[title]
-            colour = RIGHT if predicted == picture.label else WRONG
-            lines.append((f'{title}: {names[predicted]} ({100 * probability:.0f} %)', colour))
-        for place, (text, colour) in enumerate(lines):
-            offset = (0, -3 - 10 * place)
-            options = dict(xycoords='axes fraction', textcoords='offset points', ha='center', va='top', fontsize=7)
-            axes.annotate(text, (0.5, 0), offset, color=colour, **options)
+        place = 3
+        for text, colour in said[number]:
+            axes.annotate(text, (0.5, 0), (0, -place), color=colour, **BELOW)
+            place += 10 * lines_of([text])
     return figure
+
+
+def _said(names: Sequence[str], models: Sequence[str], picture: Classified) -> Iterator[Tuple[str, str]]:
+    """Yield what is written below a picture, and in which color."""
+    yield f'true: {names[picture.label]}', 'black'
+    for title in models:
+        predicted, probability = picture.models[title]
+        colour = RIGHT if predicted == picture.label else WRONG
+        yield f'{title}: {names[predicted]} ({100 * probability:.0f}\xa0%)', colour
 
 
 @styled
@@ -80,30 +92,40 @@ def plot_segmented(
     """
     check_models(dict.fromkeys(models))
     colours = class_colours(len(names))[:, :3] if palette is None else np.asarray(palette, dtype=float) / 255
-    titles = ['image', 'labels', *models]
     ratio = np.mean([picture.image.shape[0] / picture.image.shape[1] for picture in pictures])
-    width = min(1.5, PAGE_WIDTH / len(titles))
+    width = min(1.5, PAGE_WIDTH / (2 + len(models)))
+    titles = [wrapped(title, width - 0.08) for title in ('image', 'labels', *models)]
     shown = sorted({int(k) for picture in pictures for each in _maps(picture) for k in np.unique(each) if k >= 0})
-    keys = len(shown) if len(shown) <= MAX_COLOURS else 0
-    figure = new_figure(width * len(titles), len(pictures) * (width * ratio + 0.16) + 0.25 + 0.17 * -(-keys // 5))
-    panels = figure.subplots(len(pictures), len(titles), squeeze=False)
-    for row, picture in zip(panels, pictures):
-        row[0].imshow(picture.image, interpolation='nearest')
-        row[1].imshow(_coloured(picture.labels, colours), interpolation='nearest')
-        for axes, title in zip(row[2:], models):
-            labels, share = picture.models[title]
-            # Where nothing counts, the prediction is left out as well.
-            axes.imshow(_coloured(np.where(picture.labels < 0, -1, labels), colours), interpolation='nearest')
-            axes.set_xlabel(f'{100 * share:.0f} % right', fontsize=7, labelpad=2)
-    for axes, title in zip(panels[0], titles):
-        axes.set_title(title, fontsize=8)
-    for axes in panels.ravel():
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
-    if keys:
+    shown = shown if len(shown) <= MAX_COLOURS else []
+    columns = columns_for([names[k] for k in shown], width * len(titles))
+    side, above, line = width * ratio, LINE * lines_of(titles) + 0.05, 0.17  # inches; a line of the legend
+    height = above + len(pictures) * (side + line) + line * -(-len(shown) // columns) + 0.1
+    figure = new_figure(width * len(titles), height, layout=None)
+    for row, picture in enumerate(pictures):
+        maps = [picture.labels, *(picture.models[title][0] for title in models)]
+        # Where nothing counts, the prediction is left out as well.
+        maps = [_coloured(np.where(picture.labels < 0, -1, labels), colours) for labels in maps]
+        for column, (title, image) in enumerate(zip(titles, [picture.image, *maps])):
+            axes = _axes_at(figure, column * width + 0.03, above + row * (side + line), width - 0.06, side)
+            axes.imshow(image, interpolation='nearest')
+            if row == 0:
+                axes.set_title(title, fontsize=8, pad=3)
+            if column > 1:
+                share = picture.models[models[column - 2]][1]
+                axes.annotate(f'{100 * share:.0f} % right', (0.5, 0), (0, -2), **BELOW)
+    if shown:
         dots = [Line2D([], [], ls='', marker='s', ms=5, mew=0, color=colours[k], label=names[k]) for k in shown]
-        figure.legend(handles=dots, loc='outside lower center', ncols=5, frameon=False, handletextpad=0.3)
+        figure.legend(handles=dots, loc='lower center', ncols=columns, frameon=False, handletextpad=0.3)
     return figure
+
+
+def _axes_at(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Add axes for an image at a place in inches from the upper left corner of a figure."""
+    page = figure.get_figwidth(), figure.get_figheight()
+    axes = figure.add_axes((left / page[0], 1 - (top + height) / page[1], width / page[0], height / page[1]))
+    axes.set_axis_off()
+    axes.set_anchor('S')
+    return axes
 
 
 def _maps(picture: Segmented) -> List[np.ndarray]:

@@ -3,12 +3,13 @@
 from functools import wraps
 from inspect import signature
 from pathlib import Path
-from typing import Any, Callable, Dict, Sequence, Union
+from typing import Any, Callable, Dict, Iterable, Optional, Sequence, Tuple, Union
 
 import matplotlib
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -35,10 +36,9 @@ NO_VALUE = '0.88'
 # The largest numbers of classes with names on an axis, and with a colour each.
 MAX_NAMES = 30
 MAX_COLOURS = 20
-# Inches: the text block of a page, a column of it, and a character of 8 points.
+# Inches: the text block of a page, and a column of it.
 PAGE_WIDTH = 7.2
 COLUMN_WIDTH = 3.4
-CHARACTER = 0.065
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -91,6 +91,21 @@ def per_class(name: str, values: Any, number: int, what: str = 'value') -> np.nd
     return values
 
 
+def end_at(bounds: Optional[Tuple[float, float]], limits: Tuple[float, float], values: Iterable[float]):
+    """Return the limits of an axis without what no value can reach, such as more than 100 %; all values stay inside."""
+    values = [value for value in values if np.isfinite(value)]
+    if bounds is None or not values:
+        return limits
+    low, high = min(bounds[0], *values), max(bounds[1], *values)
+    return max(limits[0], low), min(limits[1], high)
+
+
+def end_bars_with_axis(bars: ErrorbarContainer) -> None:
+    """Clip error bars and their caps, but not the points: one at 100 % is to be seen whole."""
+    for part in (each for group in bars[1:] if group for each in group):
+        part.set_clip_on(True)
+
+
 def name_axis(axis, names: Sequence[str], rotation: int = 0) -> None:
     """Write the classes' names at an axis; with many classes, some of their numbers."""
     if len(names) > MAX_NAMES:
@@ -101,14 +116,3 @@ def name_axis(axis, names: Sequence[str], rotation: int = 0) -> None:
     if rotation == 45:
         for label in axis.get_ticklabels():
             label.set(ha='right', rotation_mode='anchor')
-
-
-def width_of(names: Sequence[str]) -> float:
-    """Return about how many inches the longest name takes."""
-    return CHARACTER * max(sum(2 if ord(letter) > 0x2E80 else 1 for letter in name) for name in names)
-
-
-def legend_above(axes, names: Sequence[str]) -> None:
-    """Put the models' names above a panel, as many in a row as its width takes."""
-    columns = max(1, min(len(names), int(axes.figure.get_size_inches()[0] / (width_of(names) + 0.5))))
-    axes.legend(frameon=False, ncols=columns, loc='lower center', bbox_to_anchor=(0.5, 1.0), borderaxespad=0.2)

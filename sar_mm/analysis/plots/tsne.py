@@ -9,7 +9,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ...checks import check, check_seed
-from .style import MAX_COLOURS, check_models, class_colours, new_figure, per_class, styled, width_of
+from .labels import LINE, lines_of, width_of, wrapped
+from .style import MAX_COLOURS, PAGE_WIDTH, check_models, class_colours, new_figure, per_class, styled
 
 
 @styled
@@ -20,6 +21,8 @@ def plot_tsne(
     panel_size: float = 2.7,
 ) -> Figure:
     """Draw a t-SNE of each model's features, with its anchors, where it has any, embedded among them as stars.
+
+    Panels that would make the figure wider than a page begin another row.
 
     Args:
         models: Title -> (features (N, C), class indices (N,), anchors (K, C) or None). A row of zeros is an anchor
@@ -33,12 +36,19 @@ def plot_tsne(
     """
     check_models(models)
     check_seed(seed)
+    titles = [wrapped(title, panel_size - 0.1, points=9) for title in models]
     keys = len(names) + 1 if len(names) <= MAX_COLOURS else 0
-    height = max(panel_size + 0.3, 0.16 * keys + 0.2)  # the legend may be higher than the panels
-    figure = new_figure(panel_size * len(models) + 0.5 + width_of([*names, 'semantic anchor']), height)
-    axes = figure.subplots(1, len(models), squeeze=False)[0]
+    key_width = 0.5 + (width_of([*names, 'semantic anchor']) if keys else 0.4)
+    columns = max(1, min(len(models), int((PAGE_WIDTH - key_width) / panel_size)))
+    rows = -(-len(models) // columns)
+    height = rows * (panel_size + 0.1 + LINE * lines_of(titles)) + (0.0 if keys else 0.3)
+    height = max(height, 0.16 * keys + 0.2)  # the legend may be higher than the panels
+    figure = new_figure(panel_size * columns + key_width, height)
+    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    for ax in axes[len(models) :]:
+        ax.set_axis_off()
     colours = class_colours(len(names))
-    for ax, (title, (features, labels, anchors)) in zip(axes, models.items()):
+    for ax, title, (features, labels, anchors) in zip(axes, titles, models.values()):
         features, labels = np.asarray(features, dtype=float), np.asarray(labels)
         check(features.ndim == 2 and len(features) > 2, 'features', features.shape, 'at least three rows (N, C)')
         check(labels.shape == features.shape[:1], 'labels', labels.shape, f'one label for each of {len(features)} rows')

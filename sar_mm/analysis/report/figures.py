@@ -19,7 +19,7 @@ from ..plots.predictions import Classified, Segmented
 from .examined import Examined, most_different, picture_of
 from .logs import leaf, task_loss
 from .runs import Run
-from .scores import is_score, last_scores
+from .scores import bounds_of, is_score, last_scores, measure_of, repeated
 
 ANCHORS = dict(
     anchor_gate='gate: share of steps or classes that pull',
@@ -56,7 +56,8 @@ def anchor_figures(models: Models) -> List[Drawn]:
     for name in _names(models, lambda name: leaf(name) in ANCHORS):
         prefix = name[: -len(leaf(name))].rstrip('.')
         title = ANCHORS[leaf(name)] + (f' ({prefix})' if prefix else '')
-        figures += _curves(_logged(models, name), name, name, f'{title[0].upper()}{title[1:]}.')
+        bounds = (-1, 1) if leaf(name).startswith('anchor_cos') else (0, 1)
+        figures += _curves(_logged(models, name), name, name, f'{title[0].upper()}{title[1:]}.', bounds)
     return figures
 
 
@@ -65,7 +66,7 @@ def score_figures(models: Models) -> List[Drawn]:
     figures = []
     for name in _score_names(models):
         curves = {title: [_split(_valid(run, name)) for run in runs] for title, runs in models.items()}
-        figures += _curves(curves, f'curve_{name}', name, '')
+        figures += _curves(curves, f'curve_{name}', measure_of(name), '', bounds_of(name))
     return figures
 
 
@@ -75,7 +76,7 @@ def last_score_figures(models: Models) -> List[Drawn]:
     for name in _score_names(models):
         values = {title: [last_scores(run).get(name, np.nan) for run in runs] for title, runs in models.items()}
         if np.isfinite([value for each in values.values() for value in each]).any():
-            figures.append(Drawn(_file(f'score_{name}'), '', plot_scores(values, name)))
+            figures.append(Drawn(_file(f'score_{name}'), '', plot_scores(values, measure_of(name), bounds_of(name))))
     return figures
 
 
@@ -135,9 +136,11 @@ def prediction_figure(examined: Dict[str, List[Examined]], pair: Tuple[str, str]
     return [Drawn('predictions', '', figure)]
 
 
-def _curves(curves: Dict[str, list], name: str, measure: str, caption: str) -> List[Drawn]:
+def _curves(
+    curves: Dict[str, list], name: str, measure: str, caption: str, bounds: Optional[Tuple[float, float]] = None
+) -> List[Drawn]:
     curves = {title: [run for run in runs if len(run[0])] for title, runs in curves.items()}
-    return [Drawn(_file(name), caption, plot_curves(curves, measure))] if any(curves.values()) else []
+    return [Drawn(_file(name), caption, plot_curves(curves, measure, bounds=bounds))] if any(curves.values()) else []
 
 
 def _logged(models: Models, name: str) -> Dict[str, list]:
@@ -171,7 +174,8 @@ def _score_names(models: Models) -> List[str]:
     runs = [run for runs in models.values() for run in runs]
     logged = [values for run in runs for values in run.log.val.values()]
     names = dict.fromkeys(name for values in logged for name, value in values.items() if is_score(name, value))
-    return [name for name in names if not name.startswith('geometry/')]
+    again = repeated(logged)
+    return [name for name in names if not name.startswith('geometry/') and name not in again]
 
 
 def _valid(run: Run, name: str) -> Dict[int, float]:

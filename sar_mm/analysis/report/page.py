@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import List, NamedTuple, Sequence
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from ..plots import save_figure
+from ..plots.style import MODEL_COLOURS, MODEL_MARKERS
 from .figures import Drawn
 from .scores import Row
+
+# The color and the marker of each model in the figures, as a letter.
+_LETTERS = {'o': '●', 's': '■', '^': '▲', 'D': '◆', 'v': '▼', 'P': '✚'}
+SIGNS = [(colour, _LETTERS[marker]) for colour, marker in zip(MODEL_COLOURS, MODEL_MARKERS)]
 
 
 class Section(NamedTuple):
@@ -24,12 +29,23 @@ class Section(NamedTuple):
     wide: bool = False
 
 
-def render(title: str, models: Sequence[str], runs: Sequence[dict], sections: Sequence[Section], version: str) -> str:
+class ModelRow(NamedTuple):
+    """What the page's first table says of a model; ``settings`` are those that tell it from others of its name."""
+
+    title: str
+    config: str
+    settings: Sequence[str]
+    runs: int
+
+
+def render(
+    title: str, models: Sequence[ModelRow], runs: Sequence[dict], sections: Sequence[Section], version: str
+) -> str:
     """Return the page.
 
     Args:
         title: Heading of the page.
-        models: Titles of the models, the columns of the tables.
+        models: The models, in the order of the tables' columns.
         runs: A dict for every run, as the template shows it.
         sections: The parts of the page; one without a table and figures is left out.
         version: Of this package.
@@ -39,10 +55,12 @@ def render(title: str, models: Sequence[str], runs: Sequence[dict], sections: Se
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(svg=as_svg)
+    environment.filters.update(svg=as_svg, breakable=breakable)
     shown = [section for section in sections if section.rows or section.figures]
     page = environment.get_template('page.html')
-    return page.render(title=title, models=models, runs=runs, sections=shown, version=version)
+    differ = any(model.settings for model in models)
+    values = dict(models=models, differ=differ, signs=SIGNS, runs=runs, sections=shown)
+    return page.render(title=title, version=version, **values)
 
 
 def save_figures(sections: Sequence[Section], folder: Path) -> List[Path]:
@@ -54,6 +72,11 @@ def save_figures(sections: Sequence[Section], folder: Path) -> List[Path]:
             paths.append(folder / f'{drawn.name}.{suffix}')
             save_figure(drawn.figure, paths[-1])
     return paths
+
+
+def breakable(name: str) -> Markup:
+    """Return a name that a browser may break after each part."""
+    return Markup(re.sub(r'(?<=[_\-=./])(?=.)', '<wbr>', str(escape(name))))
 
 
 def as_svg(drawn: Drawn) -> Markup:

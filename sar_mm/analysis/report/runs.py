@@ -3,7 +3,7 @@
 import logging
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from mmengine.config import Config
 
@@ -11,13 +11,7 @@ from ...checks import UsageError
 from ...engine.resuming import newest_checkpoint
 from ...engine.safe_checkpoints import CheckpointError
 from .logs import Log, read_log
-
-# Top keys of a config that do not make it another model.
-_OF_THE_RUN = (
-    *('auto_scale_lr', 'custom_imports', 'default_hooks', 'env_cfg', 'filename', 'launcher', 'load_from', 'log_level'),
-    *('find_unused_parameters', 'log_processor', 'model_wrapper_cfg', 'randomness', 'resume', 'runner_type'),
-    *('vis_backends', 'visualizer', 'work_dir'),
-)
+from .titles import settings_of, titles_of
 
 
 class Run(NamedTuple):
@@ -44,8 +38,7 @@ def read_models(folders: Sequence[Path], names: Optional[Sequence[str]] = None) 
 
     Args:
         folders: Work folders, or folders of such ones.
-        names: Titles of the models, in the order of their first folders. None: the names of the configs without the
-            end that all have in common, with the settings in which configs of the same name differ.
+        names: Titles of the models, in the order of their first folders. None: what tells their configs apart.
 
     Returns:
         Title -> the runs of the model.
@@ -56,13 +49,8 @@ def read_models(folders: Sequence[Path], names: Optional[Sequence[str]] = None) 
     runs = [read_run(folder) for given in folders for folder in _work_folders(Path(given))]
     groups: Dict[Any, List[Run]] = {}
     for run in runs:
-        settings = {place: value for place, value in _flat(run.cfg) if place.split('.')[0] not in _OF_THE_RUN}
-        # tools/train.py adds it, the toolboxes' own tools do not.
-        settings = {place: value for place, value in settings.items() if value != 'AnchorMonitorHook'}
-        groups.setdefault((run.name, frozenset((place, repr(value)) for place, value in settings.items())), []).append(
-            run
-        )
-    titles = list(names) if names else _titles(list(groups))
+        groups.setdefault((run.name, settings_of(run.cfg)), []).append(run)
+    titles = list(names) if names else titles_of(list(groups))
     if len(titles) != len(groups) or len(set(titles)) != len(titles):
         found = ', '.join(f'{name} ({len(runs)} runs)' for (name, _), runs in groups.items())
         raise UsageError(f'--names is to have a different name for each of the {len(groups)} models, {found}')
@@ -164,29 +152,3 @@ def _work_folders(folder: Path) -> List[Path]:
 
 def _is_work_folder(folder: Path) -> bool:
     return any(folder.glob('*.py')) or any(folder.glob('*/vis_data/scalars.json'))
-
-
-def _titles(groups: Sequence[Any]) -> List[str]:
-    """Return the names of the configs without their common end, and what differs where two have the same name."""
-    parts = [name.split('_') for name, _ in groups]
-    if len({name for name, _ in groups}) > 1:
-        while min(map(len, parts)) > 1 and len({each[-1] for each in parts}) == 1:
-            parts = [each[:-1] for each in parts]
-    titles = []
-    for own, (name, settings) in zip(parts, groups):
-        same = [other for other_name, other in groups if other_name == name]
-        common = frozenset.intersection(*same)
-        differing = sorted(f'{place}={value}' for place, value in settings - common)
-        titles.append('_'.join(own) + (f' ({", ".join(differing[:3]) or "as it is"})' if len(same) > 1 else ''))
-    return titles
-
-
-def _flat(node: Any, place: str = '') -> Iterator[Any]:
-    """Yield the dotted place and value of everything in a config."""
-    items = node.items() if isinstance(node, (dict, Config)) else enumerate(node)
-    for key, value in items:
-        inner = f'{place}.{key}'.lstrip('.')
-        if isinstance(value, (dict, list, tuple)) and value:
-            yield from _flat(value, inner)
-        else:
-            yield inner, value

@@ -1,7 +1,7 @@
 """Scores of runs: at the last validation, of every class, and as tables."""
 
 import math
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -55,6 +55,23 @@ def last_scores(run: Run) -> Values:
     return {name: value for name, value in values.items() if is_score(name, value)}
 
 
+def repeated(runs: Iterable[Values]) -> Set[str]:
+    """Return the scores that say again what another one does: GroupAccuracy's accuracy is mmpretrain's top1."""
+    own, others = 'accuracy', 'accuracy/top1'
+    having = [values for values in runs if own in values]
+    is_same = all(math.isclose(values[own], values.get(others, math.nan), abs_tol=1e-3) for values in having)
+    return {own} if having and is_same else set()
+
+
+def bounds_of(name: str) -> Optional[Tuple[float, float]]:
+    """Return the smallest and the largest value that a score can have, if it is known: these are in percent."""
+    return (0, 100) if _last(name) in HIGHER else None
+
+
+def measure_of(name: str) -> str:
+    return f'{name} (%)' if bounds_of(name) else name
+
+
 def is_score(name: str, value: Any) -> bool:
     is_of_class = name.startswith('IoU/') or (name.startswith('accuracy/') and _last(name) not in HIGHER)
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -73,6 +90,8 @@ def of_class(run: Run, names: Sequence[str]) -> Optional[List[float]]:
 def score_rows(models: Dict[str, List[Dict[str, float]]]) -> List[Row]:
     """Return a row for each score: title -> the scores of each run."""
     names = dict.fromkeys(name for runs in models.values() for run in runs for name in run)
+    for name in repeated(run for runs in models.values() for run in runs):
+        del names[name]
     return [_row(name, 'higher' if _last(name) in HIGHER else '', '', models) for name in names]
 
 
@@ -97,13 +116,12 @@ def without_geometry(models: Dict[str, List[Dict[str, float]]]) -> Dict[str, Lis
     }
 
 
-def mean_and_spread(values: Sequence[float]) -> str:
-    """Return the mean and, of several values, their standard deviation; four digits, nothing where there is none."""
+def mean_and_spread(values: Sequence[float], digits: int) -> str:
+    """Return the mean and, of several values, their standard deviation; a dash where there is none."""
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
         return '–'
     mean = float(np.mean(finite))
-    digits = 2 if abs(mean) >= 10 else 3 if abs(mean) >= 0.1 else 4
     spread = f' ± {np.std(finite, ddof=1):.{digits}f}' if len(finite) > 1 else ''
     return f'{mean:.{digits}f}{spread}'
 
@@ -115,7 +133,11 @@ def _row(name: str, better: str, note: str, models: Dict[str, List[Dict[str, flo
     best = None
     if better and len(set(means.values())) > 1:
         best = (max if better == 'higher' else min)(means.values())
-    cells = [Cell(mean_and_spread(values[title]), best is not None and means.get(title) == best) for title in models]
+    largest = max(map(abs, means.values()), default=0.0)
+    digits = 2 if bounds_of(name) or largest >= 10 else 3 if largest >= 0.1 else 4  # the same in all of a row
+    cells = [
+        Cell(mean_and_spread(values[title], digits), best is not None and means.get(title) == best) for title in models
+    ]
     return Row(name, better, note, cells)
 
 

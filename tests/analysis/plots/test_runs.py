@@ -29,10 +29,11 @@ def test_plot_curves__mean_is_over_the_iterations_that_all_runs_have():
 
 
 def test_plot_curves__a_model_without_a_curve_keeps_its_color():
-    (axes,) = plot_curves(dict(stock=[], SAR=[([1, 2], [0.1, 0.2])]), 'anchor_gate').axes
-    (line,) = axes.lines
+    figure = plot_curves(dict(stock=[], SAR=[([1, 2], [0.1, 0.2])]), 'anchor_gate')
+    (line,) = figure.axes[0].lines
     assert line.get_color() == MODEL_COLOURS[1]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ['SAR']
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ['SAR']
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,20 @@ def test_plot_scores__mean_and_standard_deviation():
     assert [label.get_text() for label in axes.get_yticklabels()] == ['stock', 'SAR']
 
 
+def test_plots__axes_end_where_no_value_can_be():
+    scores = plot_scores(dict(stock=[99.0, 99.9, 100.0], SAR=[95.0, 100.0]), 'accuracy (%)', (0, 100))
+    low, high = scores.axes[0].get_xlim()
+    assert 0 < low < 95 and high == 100
+    for bars in scores.axes[0].containers:  # points are drawn whole, error bars end with the axis
+        line, caps, lines = bars
+        assert not line.get_clip_on() and all(part.get_clip_on() for part in (*caps, *lines))
+    curve = [([1, 2, 3], [0.0, 100.0, 98.0])]
+    assert plot_curves(dict(a=curve), 'accuracy (%)', bounds=(0, 100)).axes[0].get_ylim() == (0, 100)
+    # A value outside is shown all the same.
+    low, high = plot_curves(dict(a=[([1, 2], [50.0, 104.0])]), 'accuracy (%)', bounds=(0, 100)).axes[0].get_ylim()
+    assert 0 < low < 50 and high == 104
+
+
 def test_plot_confusion__shows_shares_of_the_true_classes():
     counts = np.array([[8, 2, 0], [0, 0, 0], [1, 0, 3]])
     panel = plot_confusion(NAMES, dict(SAR=counts)).axes[0]
@@ -72,9 +87,9 @@ def test_plot_confusion__shows_shares_of_the_true_classes():
 def test_plot_classified__says_what_each_model_predicts():
     picture = Classified(np.zeros((4, 4, 3), dtype=np.uint8), 2, dict(stock=(0, 0.6), SAR=(2, 0.91)))
     axes = plot_classified(NAMES, ['stock', 'SAR'], [picture] * 5).axes
-    assert len(axes) == 8 and sum(bool(ax.images) for ax in axes) == 5
+    assert len(axes) == 5 and all(ax.images for ax in axes)
     texts = {text.get_text(): text.get_color() for text in axes[0].texts}
-    assert texts == {'true: dog': 'black', 'stock: road (60 %)': WRONG, 'SAR: dog (91 %)': RIGHT}
+    assert texts == {'true: dog': 'black', 'stock: road (60\xa0%)': WRONG, 'SAR: dog (91\xa0%)': RIGHT}
 
 
 def test_plot_segmented__leaves_out_what_does_not_count():
@@ -86,7 +101,7 @@ def test_plot_segmented__leaves_out_what_does_not_count():
     red, green, blue, white = ([1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1])
     assert shown[1].tolist() == [[red, green], [white, blue]]
     assert shown[2].tolist() == [[red, red], [white, blue]]
-    assert figure.axes[2].get_xlabel() == '67 % right'
+    assert [text.get_text() for text in figure.axes[2].texts] == ['67 % right']
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == NAMES
     assert to_rgba(legend.legend_handles[0].get_color()) == (1, 0, 0, 1)

@@ -8,17 +8,18 @@ pytest.importorskip('matplotlib')
 
 from sar_mm.analysis.plots import plot_scores  # noqa: E402
 from sar_mm.analysis.report.figures import Drawn, anchor_figures, loss_figures, score_figures  # noqa: E402
-from sar_mm.analysis.report.page import Section, render, save_figures  # noqa: E402
+from sar_mm.analysis.report.page import ModelRow, Section, breakable, render, save_figures  # noqa: E402
 from sar_mm.analysis.report.runs import read_models  # noqa: E402
 from sar_mm.analysis.report.scores import score_rows  # noqa: E402
 
-RUN = dict(model='stock', config='net', seed='0', trained='20 iterations', checkpoint='none', folder='<b>&')
+MODELS = [ModelRow('stock', 'res_net', [], 2), ModelRow('SAR', 'sar_res_net', ['a.b = 1'], 1)]
+RUN = dict(model='stock', seed='0', trained='20 iterations', checkpoint='none', folder='<b>&')
 
 
 class Elements(HTMLParser):
     """All start tags, and a check that each is closed."""
 
-    EMPTY = ('meta', 'path', 'use', 'image', 'rect')
+    EMPTY = ('meta', 'path', 'use', 'image', 'rect', 'br', 'wbr')
 
     def __init__(self, text):
         super().__init__()
@@ -28,7 +29,7 @@ class Elements(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.found.append((tag, dict(attrs)))
-        if tag != 'meta':
+        if tag not in self.EMPTY:
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
@@ -48,7 +49,7 @@ def sections():
 
 
 def test_render__is_complete_and_needs_nothing_else(sections):
-    page = render('A < b', ['stock', 'SAR'], [RUN], sections, '1.0')
+    page = render('A < b', MODELS, [RUN], sections, '1.0')
     elements = Elements(page).found
     for tag, attributes in elements:
         assert tag not in ('script', 'link', 'iframe', 'object')
@@ -66,8 +67,19 @@ def test_render__is_complete_and_needs_nothing_else(sections):
     assert '<td class="number best">47.00</td>' in page and 'Nothing' not in page
 
 
+def test_render__full_names_of_the_models_once(sections):
+    page = render('A', MODELS, [RUN], sections, '1.0').replace('<wbr>', '')
+    assert page.count('sar_res_net') == 1 and page.count('a.b = 1') == 1 and '--names A,B' in page
+    # Without settings that differ, there is no column of them.
+    assert 'settings' not in render('A', MODELS[:1], [RUN], sections, '1.0')
+
+
+def test_breakable__after_the_parts_of_a_name():
+    assert breakable('a_b-c/<d>.') == 'a_<wbr>b-<wbr>c/<wbr>&lt;d&gt;.'
+
+
 def test_render__same_bytes_every_time(sections):
-    assert len({render('A', ['stock', 'SAR'], [RUN], sections, '1.0') for _ in range(2)}) == 1
+    assert len({render('A', MODELS, [RUN], sections, '1.0') for _ in range(2)}) == 1
 
 
 def test_save_figures__as_pdf_and_png(sections, tmp_path):
@@ -78,7 +90,12 @@ def test_save_figures__as_pdf_and_png(sections, tmp_path):
 
 def test_figures__of_logs(work_folder, step, validation):
     def lines(**more):
-        return [step(10, 2.0, **more), validation(10), step(20, 1.0, **more), validation(20, 60.0)]
+        return [
+            step(10, 2.0, **more),
+            validation(10, 99.0),
+            step(20, 1.0, **more),
+            {**validation(20, 60.0), 'accuracy': 60.0},
+        ]
 
     anchors = dict(loss_anchor=0.5, loss_pull=0.0, anchor_gate=0.0, anchor_cos=0.0)
     folders = [work_folder('a', lines()), work_folder('b', lines(**anchors), name='sar_net')]

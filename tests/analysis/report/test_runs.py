@@ -18,7 +18,7 @@ def test_read_models__runs_that_differ_in_their_seed_are_one_model(work_folder, 
     assert list(read_models(folders, ['stock', 'SAR'])) == ['stock', 'SAR']
 
 
-def test_read_models__titles_leave_out_the_common_end(work_folder):
+def test_read_models__titles_leave_out_what_is_common(work_folder):
     names = ['resnet18_1xb64-300iter_digits', 'sar_resnet18_1xb64-300iter_digits']
     folders = [work_folder(name, [], name=name) for name in names]
     assert list(read_models(folders)) == ['resnet18', 'sar_resnet18']
@@ -30,7 +30,7 @@ def test_read_models__a_config_with_other_settings_is_another_model(work_folder)
     models = read_models(folders)
     assert {title: len(runs) for title, runs in models.items()} == {
         'net (as it is)': 2,
-        'net (optim_wrapper.lr=0.5)': 1,
+        'net (lr=0.5)': 1,
     }
 
 

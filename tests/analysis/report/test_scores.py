@@ -1,7 +1,16 @@
 import pytest
 
 from sar_mm.analysis.report.runs import read_run
-from sar_mm.analysis.report.scores import geometry_rows, last_scores, mean_and_spread, of_class, score_rows
+from sar_mm.analysis.report.scores import (
+    bounds_of,
+    geometry_rows,
+    last_scores,
+    mean_and_spread,
+    measure_of,
+    of_class,
+    repeated,
+    score_rows,
+)
 
 
 def test_last_scores__without_times_and_classes(work_folder, validation):
@@ -14,18 +23,39 @@ def test_last_scores__without_times_and_classes(work_folder, validation):
 
 
 @pytest.mark.parametrize(
-    ('values', 'text'),
+    ('values', 'digits', 'text'),
     [
-        ([], '–'),
-        ([float('nan')], '–'),
-        ([71.26], '71.26'),
-        ([70.0, 72.0, 74.0], '72.00 ± 2.00'),
-        ([0.25, float('nan'), 0.35], '0.300 ± 0.071'),
-        ([-0.05], '-0.0500'),
+        ([], 2, '–'),
+        ([float('nan')], 2, '–'),
+        ([71.26], 2, '71.26'),
+        ([70.0, 72.0, 74.0], 2, '72.00 ± 2.00'),
+        ([0.25, float('nan'), 0.35], 3, '0.300 ± 0.071'),
+        ([-0.05], 4, '-0.0500'),
     ],
 )
-def test_mean_and_spread(values, text):
-    assert mean_and_spread(values) == text
+def test_mean_and_spread(values, digits, text):
+    assert mean_and_spread(values, digits) == text
+
+
+def test_score_rows__have_the_same_digits_in_all_columns():
+    models = dict(stock=[{'mIoU': 0.25, 'own': 0.01}], SAR=[{'mIoU': 47.0, 'own': 0.5}])
+    texts = {row.name: [cell.text for cell in row.cells] for row in score_rows(models)}
+    assert texts == {'mIoU': ['0.25', '47.00'], 'own': ['0.010', '0.500']}
+
+
+def test_score_rows__show_the_accuracy_once():
+    same = {'accuracy/top1': 40.0, 'accuracy': 40.0, 'balanced_accuracy': 40.0}
+    shown = [row.name for row in score_rows(dict(stock=[same], SAR=[same]))]
+    assert shown == ['accuracy/top1', 'balanced_accuracy']
+    # One run says something else, or has no other accuracy.
+    for other in ({'accuracy/top1': 40.0, 'accuracy': 41.0}, {'accuracy': 40.0}):
+        assert 'accuracy' in [row.name for row in score_rows(dict(stock=[same], SAR=[other]))]
+    assert repeated([]) == set()
+
+
+def test_bounds_of__scores_in_percent():
+    assert bounds_of('accuracy/top1') == bounds_of('mIoU/rare') == (0, 100) and bounds_of('own') is None
+    assert measure_of('mIoU') == 'mIoU (%)' and measure_of('own') == 'own'
 
 
 def test_score_rows__mark_the_best_mean():
