@@ -13,7 +13,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..checks import UsageError, did_you_mean
-from ..engine.runner import ResumableRunner
+from ..engine.runner import ResumableRunner, without_monitor
 from ..engine.saving import check_folder
 from ..toolboxes import allow_bases
 from .model_types import check_model_types
@@ -105,4 +105,8 @@ def build_runner(cfg: Config) -> Runner:
     if 'model' not in cfg:
         raise UsageError('the config has no `model`: add one, or a `_base_` (spelt like this) that has one')
     check_model_types(cfg)
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else ResumableRunner.from_cfg(cfg)
+    if 'runner_type' not in cfg:
+        return ResumableRunner.from_cfg(cfg)
+    if cfg.get('default_hooks') is not None:
+        cfg.default_hooks = without_monitor(cfg.default_hooks)
+    return RUNNERS.build(cfg)
