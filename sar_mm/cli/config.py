@@ -21,8 +21,8 @@ from .model_types import check_model_types
 _RUNNER_KEYS = [name for name in inspect.signature(Runner.__init__).parameters if name not in ('self', 'cfg')]
 # What runners and tools read besides the arguments of mmengine's Runner.
 _OTHER_KEYS = (
-    *('activation_checkpointing', 'check_classes', 'compile', 'efficient_conv_bn_eval', 'find_unused_parameters'),
-    *('model_wrapper_cfg', 'runner_type', 'strategy', 'sync_bn', 'tta_model', 'tta_pipeline'),
+    *('activation_checkpointing', 'check_classes', 'check_weights', 'compile', 'efficient_conv_bn_eval'),
+    *('find_unused_parameters', 'model_wrapper_cfg', 'runner_type', 'strategy', 'sync_bn', 'tta_model', 'tta_pipeline'),
 )
 
 
