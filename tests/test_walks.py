@@ -20,6 +20,15 @@ OTHERS = {
     'persistent_workers option': 'torch/utils/data/dataloader.py',
     'more than 1 value per channel': 'torch/nn/functional.py',
     'size mismatch for': 'torch/nn/modules/module.py',
+    'rather than': 'mmcv/cnn/bricks/transformer.py',
+    'environment variable for each process': 'mmengine/utils/dl_utils/setup_env.py',
+    'ignore the certain label': 'mmseg/models/losses/cross_entropy_loss.py',
+    'The draw is False': 'mmseg/engine/hooks/visualization_hook.py',
+    'The prefix is not set': 'mmengine/evaluator/metric.py',
+    'FileClient': 'mmengine/fileio/file_client.py',
+    'HardDiskBackend': 'mmengine/fileio/file_client.py',
+    'Detected call of': 'mmengine/optim/scheduler/param_scheduler.py',
+    'forward_sync_buffers': None,  # of new versions of PyTorch
     'mmsegmentation is not installed': None,  # the name is filled in
     'Weights only load failed': None,
     'finished reduction': None,

@@ -14,6 +14,15 @@ from ..engine.safe_checkpoints import read_checkpoint
 _STUDENT, _TEACHER = 'student.', 'teacher.module.'
 # What a model has for its training alone, by the names that mmseg and mmpretrain give to such modules.
 _UNUSED = re.compile(r'(^|\.)(anchor_head|auxiliary_head|loss(_\w+)?)\.')
+# Buffers that the toolboxes compute when they build a model; some of their versions save them, others do not.
+_CONSTANT = re.compile(r'(^|\.)(attn_mask|relative_position_index|relative_coords_table)$')
+# What a checkpoint may have besides: what every mmseg head once had, counts of averaged models, what data preprocessors
+# once saved, and what the authors' code adds to a stock model.
+_EXTRA = re.compile(
+    r'decode_head\.(\d+\.)?conv_seg\.|(steps|n_averaged)$|data_preprocessor\.'
+    r'|(decode_head\.)?(random_center|momentum_center_feat|update_flag|center_lbl|local_iter|projecter(_linear)?)(\.|$)'
+)
+_MOST_NAMES = 3  # of weights in a message
 
 
 def check_checkpoint_path(path: str) -> None:
@@ -25,16 +34,17 @@ def check_checkpoint_path(path: str) -> None:
 def check_checkpoint(runner: Runner, path: str, config: str, to_resume: bool) -> None:
     """Raise a UsageError unless the checkpoint is one of the runner's model, which takes its weights.
 
-    mmengine loads what fits and only warns about the rest, and a test would report the accuracy of random weights. The
-    checkpoint of a FlexibleRunner, which builds its model later, is not checked.
+    mmengine loads what fits and only warns about the rest, and a test would report the accuracy of random weights, or
+    of a part of a larger model. The checkpoint of a FlexibleRunner, which builds its model later, is not checked.
 
     Args:
-        runner: The runner, or any object with a ``model``.
+        runner: The runner, or any object with a ``model`` and ``cfg``. With ``check_weights=False`` in the config, what
+            fits is loaded for a test, whatever it is.
         path: The checkpoint.
         config: Name of the config, for the message.
-        to_resume: All keys have to be the same. Otherwise the checkpoint may have more than the model, and may lack
-            what predictions do not use: anchor heads, auxiliary heads, buffers of losses, and the part of a
-            semi-supervised model that does not predict.
+        to_resume: All keys have to be the same. Otherwise the checkpoint may have or lack what predictions do not use:
+            anchor heads, auxiliary heads, buffers of losses, and the part of a semi-supervised model that does not
+            predict; and constants that some versions of the toolboxes save.
     """
     model = unwrapped(runner.model)
     if not isinstance(model, nn.Module):
@@ -55,6 +65,10 @@ def check_checkpoint(runner: Runner, path: str, config: str, to_resume: bool) ->
             # What is not used is not loaded: its shapes do not matter.
             own = {name: weight for name, weight in own.items() if not _UNUSED.search(name)}
             complaints += _misfits(part, own, prefix, to_resume)
+        if complaints and getattr(runner, 'cfg', {}).get('check_weights', True):
+            complaints.append('if the rest is all that the model needs, set check_weights=False')
+        else:
+            complaints = []
     if complaints:
         raise UsageError(f'{path} is not a checkpoint of the model in {config}: {"; ".join(complaints)}')
 
@@ -83,9 +97,19 @@ def _misfits(model: nn.Module, weights: dict, prefix: str, to_resume: bool) -> L
     except RuntimeError as error:  # shapes differ; the lines after the first name each
         return str(error).strip().splitlines()[1:2] or [str(error)]
     complaints = []
-    missing = [name for name in missing if to_resume or not _UNUSED.search(name)]
+    if not to_resume:
+        missing = [name for name in missing if not _UNUSED.search(name) and not _CONSTANT.search(name)]
+        unexpected = [name for name in unexpected if not _EXTRA.match(name) and not _CONSTANT.search(name)]
     if missing:
-        complaints.append(f'{len(missing)} of its weights are missing in the checkpoint, such as {prefix}{missing[0]}')
-    if unexpected and to_resume:
-        complaints.append(f'{len(unexpected)} weights of the checkpoint are not in it, such as {unexpected[0]}')
+        complaints.append(
+            f'{len(missing)} of its weights are missing in the checkpoint, such as {_some(missing, prefix)}'
+        )
+    if unexpected:
+        complaints.append(
+            f'{len(unexpected)} weights of the checkpoint are not in it, such as {_some(unexpected, prefix)}'
+        )
     return complaints
+
+
+def _some(names: List[str], prefix: str) -> str:
+    return ', '.join(prefix + name for name in names[:_MOST_NAMES])

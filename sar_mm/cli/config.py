@@ -13,7 +13,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..checks import UsageError, did_you_mean
-from ..engine.runner import ResumableRunner
+from ..engine.runner import ResumableRunner, without_monitor
 from ..engine.saving import check_folder
 from ..toolboxes import allow_bases
 from .model_types import check_model_types
@@ -21,8 +21,8 @@ from .model_types import check_model_types
 _RUNNER_KEYS = [name for name in inspect.signature(Runner.__init__).parameters if name not in ('self', 'cfg')]
 # What runners and tools read besides the arguments of mmengine's Runner.
 _OTHER_KEYS = (
-    *('activation_checkpointing', 'check_classes', 'compile', 'efficient_conv_bn_eval', 'find_unused_parameters'),
-    *('model_wrapper_cfg', 'runner_type', 'strategy', 'sync_bn', 'tta_model', 'tta_pipeline'),
+    *('activation_checkpointing', 'check_classes', 'check_weights', 'compile', 'efficient_conv_bn_eval'),
+    *('find_unused_parameters', 'model_wrapper_cfg', 'runner_type', 'strategy', 'sync_bn', 'tta_model', 'tta_pipeline'),
 )
 
 
@@ -105,4 +105,8 @@ def build_runner(cfg: Config) -> Runner:
     if 'model' not in cfg:
         raise UsageError('the config has no `model`: add one, or a `_base_` (spelt like this) that has one')
     check_model_types(cfg)
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else ResumableRunner.from_cfg(cfg)
+    if 'runner_type' not in cfg:
+        return ResumableRunner.from_cfg(cfg)
+    if cfg.get('default_hooks') is not None:
+        cfg.default_hooks = without_monitor(cfg.default_hooks)
+    return RUNNERS.build(cfg)

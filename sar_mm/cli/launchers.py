@@ -7,17 +7,22 @@ import sys
 import time
 import uuid
 from datetime import timedelta
-from typing import Any
+from typing import Any, Optional
 
 import torch.distributed
+from mmengine._strategy import DDPStrategy
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.model import MMDistributedDataParallel
-from mmengine.registry import MODEL_WRAPPERS
+from mmengine.registry import MODEL_WRAPPERS, RUNNERS
+from mmengine.runner import FlexibleRunner
 from torch.nn.parallel import DistributedDataParallel
 
 from ..checks import UsageError
 from ..engine.data_parallel import SARDistributedDataParallel
+from .model_types import has_anchors
+
+_UNTRIED = ('DeepSpeedStrategy', 'ColossalAIStrategy')
 
 
 def prepare_launcher(cfg: Config) -> None:
@@ -29,10 +34,10 @@ def prepare_launcher(cfg: Config) -> None:
     Raises:
         UsageError: The process was not started by torchrun.
     """
+    warn_of_strategy(cfg)
     if cfg.launcher == 'none':
         return
-    if 'strategy' not in cfg:  # FlexibleRunner's, which wraps the model
-        cfg.model_wrapper_cfg = model_wrapper(cfg)
+    set_model_wrapper(cfg)
     if cfg.launcher != 'pytorch':
         return
     if 'RANK' not in os.environ:
@@ -53,13 +58,47 @@ def prepare_launcher(cfg: Config) -> None:
     torch.distributed.init_process_group(store=store, rank=rank, world_size=world_size, **options)
 
 
-def model_wrapper(cfg: Config) -> dict:
-    """Return the ``model_wrapper_cfg`` of a config, or of one that has none: SARDistributedDataParallel.
+def warn_of_strategy(cfg: Config) -> None:
+    """Warn where the strategy of a FlexibleRunner does harm to semantic anchors, or was never tried with them."""
+    strategy = cfg.get('strategy')
+    if 'runner_type' not in cfg or not isinstance(strategy, dict) or os.environ.get('RANK', '0') != '0':
+        return
+    name = str(getattr(strategy.get('type'), '__name__', strategy.get('type'))).rpartition('.')[2]
+    precision = (strategy.get('model_wrapper') or {}).get('mixed_precision')
+    dtype = precision.get('buffer_dtype') if isinstance(precision, dict) else None
+    warnings = []
+    if name in _UNTRIED:
+        warnings.append(
+            f'were never trained with {name}: DDPStrategy and FSDPStrategy are tested (docs/distributed.md)'
+        )
+    if dtype not in (None, 'float32', torch.float32):
+        warnings.append(f'hardly move as {dtype}: leave out strategy.model_wrapper.mixed_precision.buffer_dtype')
+    if warnings and has_anchors(cfg):
+        print('\n'.join(f'warning: semantic anchors {text}' for text in warnings), file=sys.stderr)
+
+
+def set_model_wrapper(cfg: Config) -> None:
+    """Set the ``model_wrapper_cfg`` of a config, or where its runner is a FlexibleRunner that of a DDPStrategy.
+
+    Other strategies shard the model, or are the user's own, and stay as they are.
+    """
+    kind = cfg.get('runner_type')
+    kind = RUNNERS.get(kind) if isinstance(kind, str) else kind
+    if not (isinstance(kind, type) and issubclass(kind, FlexibleRunner)):
+        cfg.model_wrapper_cfg = model_wrapper(cfg, cfg.get('model_wrapper_cfg'))
+        return
+    strategy = cfg.get('strategy') or dict(type='DDPStrategy')  # mmengine's default for several processes
+    if isinstance(strategy, dict) and strategy.get('type') in ('DDPStrategy', 'mmengine.DDPStrategy', DDPStrategy):
+        own = strategy.get('model_wrapper') or cfg.get('model_wrapper_cfg')
+        cfg.strategy = dict(strategy, model_wrapper=model_wrapper(cfg, own))
+
+
+def model_wrapper(cfg: Config, own: Optional[dict]) -> dict:
+    """Return the model wrapper of a config, or of one that has none of its own: SARDistributedDataParallel.
 
     ``broadcast_buffers`` is mmengine's default without a ``model_wrapper_cfg``. On a CPU, mmengine would set
     ``device_ids`` of a wrapper derived from PyTorch's DistributedDataParallel to a GPU unless they are given.
     """
-    own = cfg.get('model_wrapper_cfg')
     if own is None:
         unused = cfg.get('find_unused_parameters', False)
         wrapper = dict(type='SARDistributedDataParallel', find_unused_parameters=unused, broadcast_buffers=False)

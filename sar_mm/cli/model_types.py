@@ -1,11 +1,14 @@
 """What the tools need to know of the model in a config before it is built."""
 
 import re
+from typing import List
 
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from ..checks import UsageError
+from ..engine.hooks import AnchorMonitorHook
+from ..engine.runner import MONITOR
 from ..models.anchor_head import SemanticAnchorHead
 from ..models.heads.mixin import SARHeadMixin
 from .errors import parts_of, unknown_type
@@ -37,11 +40,27 @@ def check_model_types(cfg: Config) -> None:
 
 
 def watch_anchors(cfg: Config) -> None:
-    """Add an AnchorMonitorHook to the hooks of a config whose model has semantic anchors, unless it names one."""
-    hooks = list(cfg.get('custom_hooks') or [])
-    names = [str(getattr(hook.get('type'), '__name__', hook.get('type'))) for hook in hooks if isinstance(hook, dict)]
-    if not any(name.endswith('AnchorMonitorHook') for name in names) and has_anchors(cfg):
-        cfg.custom_hooks = [*hooks, dict(type='AnchorMonitorHook')]
+    """Add an AnchorMonitorHook to the default hooks of a config whose model has semantic anchors.
+
+    Not where it has one among its hooks, or switches it off: ``default_hooks = dict(anchor_monitor=None)``.
+    """
+    hooks = cfg.get('default_hooks') or {}
+    if MONITOR not in hooks and not names_hook(cfg, AnchorMonitorHook) and has_anchors(cfg):
+        cfg.default_hooks = dict(hooks, anchor_monitor=dict(type='AnchorMonitorHook'))
+
+
+def names_hook(cfg: Config, kind: type) -> bool:
+    """Tell whether a config has a hook of a class, or of one derived from it."""
+    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
+    kinds = [each for place, _, each in parts_of(cfg) if place.startswith(('default_hooks.', 'custom_hooks.'))]
+    kinds += map(type, hooks)  # of those that are built already
+    return any(isinstance(each, type) and issubclass(each, kind) for each in kinds)
+
+
+def heads_with_anchors(cfg: Config) -> List[tuple]:
+    """Return place, dict and class of the heads of a config's model that are a stock head with anchors."""
+    parts = [part for part in parts_of(cfg) if part[0].split('.')[0] == 'model' and isinstance(part[2], type)]
+    return [part for part in parts if issubclass(part[2], SARHeadMixin)]
 
 
 def has_anchors(cfg: Config) -> bool:

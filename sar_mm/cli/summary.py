@@ -3,7 +3,6 @@
 import argparse
 import os
 import os.path as osp
-import re
 import shlex
 import sys
 import time
@@ -11,16 +10,19 @@ from datetime import timedelta
 from typing import List, Optional, Sequence, Tuple
 
 from mmengine.dist import get_world_size, is_main_process
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner, find_latest_checkpoint
 
 from .model_types import has_anchors
+from .stock import stock_of
 
 MOST_SCORES = 3
 
 
-class Summary:
+class Summary(Hook):
     """Logs, when a training has ended or was stopped, its scores and files and the commands to go on with.
+
+    It registers itself as a hook, which is told where a resumed run begins.
 
     Args:
         runner: The runner, before it trains.
@@ -29,29 +31,39 @@ class Summary:
 
     def __init__(self, runner: Runner, args: argparse.Namespace) -> None:
         self.runner, self.args = runner, args
-        self.start = time.monotonic()
+        self.start, self.began_at = time.monotonic(), int(time.time())
+        self.resumed_at = 0
+        runner.register_hook(self)
+
+    def before_train(self, runner: Runner) -> None:
+        self.resumed_at = _progress(runner.train_loop)[0]
 
     def show(self, failed: bool = False) -> None:
-        """Log it, on the main process, unless no step was trained.
+        """Log it, on the main process.
 
         Args:
             failed: Whether the training was stopped or ended with an error.
         """
-        loop = self.runner._train_loop  # the property would build one
-        if not is_main_process() or not isinstance(loop, BaseLoop) or loop.iter == 0:
+        if not is_main_process():
             return
-        by_epoch = isinstance(loop, EpochBasedTrainLoop)
-        done, total, unit = (
-            (loop.epoch, loop.max_epochs, 'epochs') if by_epoch else (loop.iter, loop.max_iters, 'iterations')
-        )
-        is_whole = not failed and (done >= total or getattr(loop, 'stop_training', False))
-        took = timedelta(seconds=round(time.monotonic() - self.start))
-        rows = [('', f'{done} of {total} {unit}, {took}'), *self.scores()]
-        log = osp.join(self.runner.log_dir, f'{self.runner.timestamp}.log')
-        rows.append(('log', near(log)))
-        rows += self.commands(self.checkpoint(), is_whole)
+        loop = self.runner._train_loop  # the property would build one
+        took = str(timedelta(seconds=round(time.monotonic() - self.start)))
+        is_whole = not failed
+        if isinstance(loop, BaseLoop):
+            done, total, unit = _progress(loop)
+            is_whole = not failed and (done >= total or getattr(loop, 'stop_training', False))
+            since = f' since it was resumed at {unit[:-1]} {self.resumed_at}' if self.resumed_at else ''
+            took = f'{done} of {total} {unit}, {took}{since}'
+        checkpoint = self.checkpoint()
         title = 'The training has ended' if is_whole else 'The training was stopped'
-        lines = [f'{title}: {rows[0][1]}', *(f'  {name:<9}{text}' for name, text in rows[1:])]
+        early = '' if is_whole or checkpoint else ', before its first checkpoint'
+        rows = [*self.scores(), *self.shut_gates(is_whole)]
+        log = osp.join(self.runner.log_dir, f'{self.runner.timestamp}.log')
+        if osp.isfile(log):
+            rows.append(('log', near(log)))
+        if checkpoint is not None:
+            rows += self.commands(checkpoint, is_whole)
+        lines = [f'{title}: {took}{early}', *(f'  {name:<9}{text}' for name, text in rows)]
         self.runner.logger.info('\n'.join(lines))
 
     def best(self) -> List[Tuple[str, float, str]]:
@@ -72,49 +84,54 @@ class Summary:
         last = ', '.join(f'{name[len("val/") :]} {logged[name].current():.4g}' for name in names)
         return best or ([('scores', f'{last} (last validation)')] if last else [])
 
+    def shut_gates(self, is_whole: bool) -> List[Tuple[str, str]]:
+        """Return a row where the gates of anchors were open in no step, those before a resume included."""
+        # Not the heads' buffers, which cannot be read after an error of a GPU.
+        gates = {name: each for name, each in self.runner.message_hub.log_scalars.items() if _is_gate(name)}
+        shut = [name.split('/')[-1].rpartition('.')[0] for name, each in gates.items() if not each.data[0].any()]
+        if not shut:
+            return []
+        whose = f' in {", ".join(shut)}' if any(shut) else ''
+        text = (
+            f'{"never" if is_whole else "not yet"} open{whose}: no feature was pulled to its anchor; '
+            'why: "The warning of a shut gate" in docs/reading_the_log.md'
+        )
+        return [('gate', text)]
+
     def checkpoint(self) -> Optional[str]:
-        """Return the best checkpoint that is there, or else the last one."""
-        work_dir = self.runner.work_dir
-        # The hub names a checkpoint before it is written, the file afterwards.
-        saved = find_latest_checkpoint(work_dir) if osp.isfile(osp.join(work_dir, 'last_checkpoint')) else None
+        """Return the best checkpoint of the run that is there, or else the last one."""
+        # The hub names a checkpoint before it is written, the file afterwards; it may be that of an earlier run.
+        file, saved = osp.join(self.runner.work_dir, 'last_checkpoint'), None
+        if osp.isfile(file) and (self.resumed_at or osp.getmtime(file) >= self.began_at):
+            saved = find_latest_checkpoint(self.runner.work_dir)
         paths = [path for _, _, path in self.best()] + [self.runner.message_hub.runtime_info.get('last_ckpt'), saved]
         return next((near(path) for path in paths if path and ('://' in path or osp.exists(path))), None)
 
-    def commands(self, checkpoint: Optional[str], is_whole: bool) -> List[Tuple[str, str]]:
+    def commands(self, checkpoint: str, is_whole: bool) -> List[Tuple[str, str]]:
         """Return the commands that apply, by what they do."""
-        args, rows = self.args, []
+        args = self.args
         where = ['--work-dir', args.work_dir] if args.work_dir else []
-        given = ['--cfg-options', *args.cfg_options] if args.cfg_options else []
+        given = _options(args.cfg_options)
         flags = [f'--{name.replace("_", "-")}' for name in ('amp', 'no_validate', 'auto_scale_lr') if vars(args)[name]]
-        if checkpoint is not None:
-            rows.append(('test', self.command('test', [args.config, checkpoint], [*where, *given])))
-        if not is_whole and checkpoint is not None:
+        rows = [('test', self.command('test', [args.config, checkpoint], [*where, *given]))]
+        if not is_whole:
             rows.append(('resume', self.command('train', [args.config], [*flags, *where, *given, '--resume'])))
-        elif not is_whole:
-            rows.append(('resume', 'nothing to resume: no checkpoint was saved yet'))
-        stock = self.stock(flags) if is_whole and checkpoint is not None else None
-        if stock is not None:
-            config, command, shared = stock
-            tool = osp.join(osp.dirname(sys.argv[0]), 'analysis_tools', 'compare_features.py')
-            pair = [config, 'STOCK_CHECKPOINT', args.config, checkpoint, *shared]
-            rows += [('stock', command), ('compare', shlex.join(['python', tool, *pair]))]
+        elif has_anchors(self.runner.cfg):
+            rows += self.comparison(checkpoint, flags)
         return rows
 
-    def stock(self, flags: Sequence[str]) -> Optional[Tuple[str, str, List[str]]]:
-        """Return the config of the stock model, the command to train it, and options of both; None where unknown."""
-        given = self.args.cfg_options or []
-        named = [option for option in given if re.search(r'head.*type=SAR', option)]
-        rest = [option for option in given if option not in named and 'anchor_head' not in option]
-        folder, name = osp.split(self.args.config)
-        twin = osp.join(folder, name[len('sar_') :])
-        has_twin = name.startswith('sar_') and osp.isfile(twin)
-        if not has_anchors(self.runner.cfg) or not (has_twin or named):
-            return None
-        config = twin if has_twin else self.args.config
-        is_apart = has_twin and not self.args.work_dir  # its default folder has the name of its config
-        where = [] if is_apart else ['--work-dir', f'{near(self.runner.work_dir)}_stock']
-        options = ['--cfg-options', *rest] if rest else []
-        return config, self.command('train', [config], [*flags, *where, *options]), options
+    def comparison(self, checkpoint: str, flags: Sequence[str]) -> List[Tuple[str, str]]:
+        """Return how to train the stock model, and the command to compare with it."""
+        config = self.args.config
+        stock = stock_of(self.runner.cfg, config, self.args.cfg_options or [])
+        how = 'train the same config without anchors: head types without SAR, no anchor_head, no hook for anchors'
+        if stock.config is not None:
+            is_apart = stock.config != config and not self.args.work_dir  # a folder of its own has its config's name
+            where = [] if is_apart else ['--work-dir', f'{near(self.runner.work_dir)}_stock']
+            how = self.command('train', [stock.config], [*flags, *where, *_options(stock.shared + stock.options)])
+        tool = osp.join(osp.dirname(sys.argv[0]), 'analysis_tools', 'compare_features.py')
+        pair = [stock.config or 'STOCK_CONFIG', 'STOCK_CHECKPOINT', config, checkpoint, *_options(stock.shared)]
+        return [('stock', how), ('compare', shlex.join(['python', tool, *pair]))]
 
     def command(self, tool: str, files: Sequence[str], options: Sequence[str]) -> str:
         """Return the command line of tools/train.py or tools/test.py, as the launcher of this run has it."""
@@ -126,6 +143,21 @@ class Summary:
             script = osp.join(folder, f'slurm_{tool}.sh')
             return f'GPUS={processes} ' + shlex.join([script, 'PARTITION', 'JOB', *files, *options])
         return shlex.join(['python', osp.join(folder, f'{tool}.py'), *files, *options])
+
+
+def _progress(loop: BaseLoop) -> Tuple[int, int, str]:
+    """Return what a training loop has done, how much it is to do, and in what."""
+    if isinstance(loop, EpochBasedTrainLoop):
+        return loop.epoch, loop.max_epochs, 'epochs'
+    return loop.iter, loop.max_iters, 'iterations'
+
+
+def _options(given: Optional[Sequence[str]]) -> List[str]:
+    return ['--cfg-options', *given] if given else []
+
+
+def _is_gate(name: str) -> bool:
+    return name.startswith('train/') and name.endswith('anchor_gate')
 
 
 def near(path: str) -> str:

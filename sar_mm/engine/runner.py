@@ -20,6 +20,8 @@ from .resuming import check_is_of_run, newest_checkpoint
 from .safe_checkpoints import CheckpointError, read_checkpoint, unreadable
 from .saving import is_local, prepare_to_save, whole_file
 
+MONITOR = 'anchor_monitor'  # the name among the default hooks of the hook that tools/train.py adds
+
 
 @RUNNERS.register_module()
 class ResumableRunner(Runner):
@@ -68,6 +70,10 @@ class ResumableRunner(Runner):
         super().register_hooks(default_hooks, custom_hooks)
         if self.distributed:
             self.register_hook(ShareBuffersHook())
+
+    def register_default_hooks(self, hooks: Optional[dict] = None) -> None:
+        """Register mmengine's default hooks with those of the config, of which ``anchor_monitor`` may be None, too."""
+        super().register_default_hooks(without_monitor(hooks))
 
     def train(self) -> nn.Module:
         """Train, or go on with a training."""
@@ -195,3 +201,10 @@ class ResumableRunner(Runner):
         elif is_due and self.message_hub.get_info('evaluated_at') != self.iter:
             self.logger.info('The checkpoint was saved before it was validated, which is done now.')
             self.val_loop.run()
+
+
+def without_monitor(hooks: Optional[dict]) -> Optional[dict]:
+    """Return default hooks without ``anchor_monitor=None``: of names that it does not know, mmengine takes no None."""
+    if hooks is None or hooks.get(MONITOR, True) is not None:
+        return hooks
+    return {name: hook for name, hook in hooks.items() if name != MONITOR}

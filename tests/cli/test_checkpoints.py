@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS, DefaultScope
 
 import sar_mm  # noqa: F401
@@ -100,6 +101,103 @@ def test_check_checkpoint__what_predictions_do_without_may_be_missing(kind, case
 def forward(model, images):
     outputs = model(images)  # a mode in which a semi-supervised model forwards what predicts
     return outputs if isinstance(outputs, torch.Tensor) else torch.cat([each.flatten() for each in outputs])
+
+
+def stock(model):
+    """The stock config of a SAR one."""
+    if isinstance(model, list):
+        return [stock(each) for each in model]
+    if not isinstance(model, dict):
+        return model
+    kept = {key: stock(value) for key, value in model.items() if key != 'anchor_head'}
+    return type(model)(kept, type=kept['type'].replace('SAR', '')) if 'type' in kept else type(model)(kept)
+
+
+def make(kind, is_stock, depth):
+    toolbox = 'mmpretrain' if kind == 'cls' else 'mmseg'
+    pytest.importorskip(f'{toolbox}.models')
+    model = classifier() if kind == 'cls' else segmentor()
+    model['backbone']['depth'] = depth
+    with DefaultScope.overwrite_default_scope(toolbox):
+        return MODELS.build(stock(model) if is_stock else model)
+
+
+DEPTHS = dict(cls=(8, 14), seg=(18, 34))
+
+
+@pytest.mark.parametrize('kind', ['cls', 'seg'])
+@pytest.mark.parametrize('is_stock', [(True, True), (True, False), (False, True), (False, False)], ids=str)
+def test_check_checkpoint__one_of_a_deeper_model_is_refused(kind, is_stock, tmp_path):
+    """Its first layers have the names and shapes of the shallower model: mmengine loads them, and drops the others."""
+    shallow, deep = DEPTHS[kind]
+    path = str(tmp_path / 'trained.pth')
+    runner = SimpleNamespace(model=make(kind, is_stock[0], shallow), cfg=Config(dict(test_cfg=dict())))
+    torch.save(dict(state_dict=make(kind, is_stock[1], shallow).state_dict()), path)
+    check_checkpoint(runner, path, 'a.py', to_resume=False)
+    more = make(kind, is_stock[1], deep).state_dict()
+    torch.save(dict(state_dict=more), path)
+    extra = [name for name in more if name not in runner.model.state_dict()]
+    extra = [name for name in extra if not re.search(r'(anchor_head|auxiliary_head|loss_module)\.', name)]
+    message = (
+        f'{len(extra)} weights of the checkpoint are not in it, such as {", ".join(extra[:3])}; if the rest is all'
+    )
+    with pytest.raises(UsageError, match=f'not a checkpoint of the model in a.py: {re.escape(message)}'):
+        check_checkpoint(runner, path, 'a.py', to_resume=False)
+    runner.cfg.check_weights = False
+    check_checkpoint(runner, path, 'a.py', to_resume=False)
+    with pytest.raises(UsageError, match='such as (?!.*check_weights)'):
+        check_checkpoint(runner, path, 'a.py', to_resume=True)
+    runner.cfg.check_weights, runner.model = True, make(kind, is_stock[0], deep)
+    check_checkpoint(runner, path, 'a.py', to_resume=False)
+
+
+@pytest.mark.parametrize(
+    'names',
+    [
+        ['data_preprocessor.mean', 'data_preprocessor.std'],
+        ['module.steps', 'module.n_averaged'],  # a state dict of an averaged model, whose names begin with `module.`
+        ['random_center', 'update_flag', 'projecter.conv.weight', 'projecter_linear.0.bias'],  # of the authors' code
+        ['decode_head.random_center', 'decode_head.momentum_center_feat', 'decode_head.projecter.bn.running_mean'],
+        ['backbone.stages.0.blocks.1.attn_mask', 'backbone.stages.0.blocks.0.attn.w_msa.relative_position_index'],
+    ],
+    ids=lambda names: names[0],
+)
+def test_check_checkpoint__what_may_be_there_besides(names, tmp_path):
+    path, model = str(tmp_path / 'trained.pth'), make('cls', True, 8)
+    weights = model.state_dict()
+    if names[0].startswith('module.'):
+        weights = {f'module.{name}': weight for name, weight in weights.items()}
+    torch.save({**weights, **{name: torch.zeros(1) for name in names}}, path)
+    check_checkpoint(SimpleNamespace(model=model), path, 'a.py', to_resume=False)
+
+
+def test_check_checkpoint__the_averaged_weights_of_an_ema_hook_are_aside(tmp_path):
+    path, model = str(tmp_path / 'trained.pth'), make('cls', False, 8)
+    averaged = ExponentialMovingAverage(model).state_dict()
+    torch.save(dict(state_dict=model.state_dict(), ema_state_dict=averaged, message_hub={}), path)
+    check_checkpoint(SimpleNamespace(model=model), path, 'a.py', to_resume=False)
+    torch.save(averaged, path)
+    check_checkpoint(SimpleNamespace(model=model), path, 'a.py', to_resume=False)
+
+
+def test_check_checkpoint__heads_of_old_versions_and_constants_of_window_attention(tmp_path):
+    pytest.importorskip('mmseg.models')
+    swin = dict(type='SwinTransformer', pretrain_img_size=64, embed_dims=8, depths=[2, 1], num_heads=[1, 1])
+    swin.update(window_size=4, strides=(4, 2), out_indices=(0, 1))
+    head = dict(type='SegmenterMaskTransformerHead', in_channels=16, channels=16, num_classes=3, num_layers=1)
+    head.update(in_index=1, embed_dims=16, num_heads=1)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = MODELS.build(
+            dict(type='EncoderDecoder', backbone=swin, decode_head=head, train_cfg=dict(), test_cfg={})
+        )
+    path, weights = str(tmp_path / 'trained.pth'), model.state_dict()
+    constants = [name for name in weights if name.endswith('relative_position_index')]
+    assert constants and not any('conv_seg' in name for name in weights)
+    old = {name: weight for name, weight in weights.items() if name not in constants}
+    torch.save(
+        {**old, 'decode_head.conv_seg.weight': torch.zeros(3), 'decode_head.conv_seg.bias': torch.zeros(3)}, path
+    )
+    check_checkpoint(SimpleNamespace(model=model), path, 'a.py', to_resume=False)
 
 
 def test_check_checkpoint_path(tmp_path, monkeypatch):

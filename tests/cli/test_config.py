@@ -1,11 +1,20 @@
 import argparse
+from collections import OrderedDict
 
 import pytest
 from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS, DefaultScope
 
 from sar_mm.checks import UsageError
 from sar_mm.cli.config import build_runner, load_config, read_options, warn_of_unread_keys
 from sar_mm.engine.safe_checkpoints import CheckpointError
+
+
+@MODELS.register_module()
+class CLITestConfigModel(BaseModel):
+    def forward(self, inputs, mode='tensor'):
+        return inputs
 
 
 def arguments(config, cfg_options=None, work_dir=None, launcher='none'):
@@ -94,3 +103,16 @@ def test_build_runner__what_no_runner_can_do_without(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(CheckpointError, match='work_dir=.*cannot be written'):
         build_runner(Config(dict(work_dir=str(tmp_path / 'file' / 'run'), model=dict())))
+
+
+@pytest.mark.parametrize('runner_type', [None, 'Runner', 'FlexibleRunner'])
+def test_build_runner__a_monitor_that_is_switched_off(runner_type, tmp_path, monkeypatch):
+    """mmengine's own runners take no None but of their own hooks."""
+    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
+    kind = {} if runner_type is None else dict(runner_type=runner_type)
+    hooks = dict(anchor_monitor=None, timer=None)
+    cfg = dict(model=dict(type='CLITestConfigModel'), work_dir=str(tmp_path), default_hooks=hooks, **kind)
+    name = dict(experiment_name=f'{tmp_path.name}{runner_type}', env_cfg=dict(dist_cfg=dict()))
+    runner = build_runner(Config(dict(cfg, **name)))
+    names = [type(hook).__name__ for hook in runner.hooks]
+    assert 'LoggerHook' in names and not {'AnchorMonitorHook', 'IterTimerHook'} & set(names)

@@ -3,14 +3,16 @@ from datetime import timedelta
 
 import pytest
 import torch.distributed
+from mmengine._strategy import DDPStrategy
 from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel, MMSeparateDistributedDataParallel
 from mmengine.registry import MODEL_WRAPPERS
+from mmengine.runner import FlexibleRunner
 from torch import nn
 
 from sar_mm.checks import UsageError
 from sar_mm.cli import launchers
-from sar_mm.cli.launchers import _meet, model_wrapper, prepare_launcher
+from sar_mm.cli.launchers import _meet, model_wrapper, prepare_launcher, set_model_wrapper
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason='PyTorch is built without distributed')
 
@@ -94,15 +96,80 @@ DEFAULT = dict(MISSING, type='SARDistributedDataParallel')
 )
 def test_model_wrapper__fills_in_what_is_missing_on_a_cpu(given, expected, monkeypatch):
     monkeypatch.setattr(launchers, 'get_device', lambda: 'cpu')
-    assert model_wrapper(Config(given)) == expected
+    cfg = Config(given)
+    set_model_wrapper(cfg)
+    assert cfg.model_wrapper_cfg == expected
 
 
 def test_model_wrapper__of_a_gpu_is_that_of_the_config_or_the_default(monkeypatch):
     monkeypatch.setattr(launchers, 'get_device', lambda: 'cuda')
     own = dict(static_graph=True)
-    assert model_wrapper(Config(dict(model_wrapper_cfg=own))) == own
-    default = model_wrapper(Config(dict(find_unused_parameters=True)))
+    assert model_wrapper(Config(dict()), own) == own
+    default = model_wrapper(Config(dict(find_unused_parameters=True)), None)
     assert default == dict(type='SARDistributedDataParallel', find_unused_parameters=True, broadcast_buffers=False)
+
+
+OWN = dict(type='CLITestParallel', device_ids=None)
+PLAIN = dict(DEFAULT, find_unused_parameters=False)
+
+
+@pytest.mark.parametrize(
+    'given, expected',
+    [
+        (dict(), dict(type='DDPStrategy', model_wrapper=PLAIN)),
+        (dict(strategy=dict(type='DDPStrategy', sync_bn='torch')), 'filled'),
+        (dict(strategy=dict(type=DDPStrategy)), 'filled'),
+        (dict(strategy=dict(type='DDPStrategy'), model_wrapper_cfg=OWN), dict(type='DDPStrategy', model_wrapper=OWN)),
+        (
+            dict(strategy=dict(type='DDPStrategy', model_wrapper=dict(type='CLITestParallel'))),
+            dict(type='DDPStrategy', model_wrapper=OWN),
+        ),
+        *((dict(strategy=dict(type=f'{name}Strategy', a=1)), 'kept') for name in ('FSDP', 'DeepSpeed', 'Unknown')),
+        (dict(strategy=dict(type=type('Own', (DDPStrategy,), {}))), 'kept'),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize('runner', ['FlexibleRunner', FlexibleRunner])
+def test_set_model_wrapper__of_a_flexible_runner_is_that_of_its_strategy(given, expected, runner, monkeypatch):
+    monkeypatch.setattr(launchers, 'get_device', lambda: 'cpu')
+    cfg = Config(dict(given, runner_type=runner))
+    set_model_wrapper(cfg)
+    strategy = given.get('strategy')
+    expected = {'filled': dict(strategy or {}, model_wrapper=PLAIN), 'kept': strategy}.get(str(expected), expected)
+    assert cfg.strategy == expected
+    assert cfg.get('model_wrapper_cfg') == given.get('model_wrapper_cfg')
+
+
+@pytest.mark.parametrize(
+    'runner, strategy, expected',
+    [
+        ('FlexibleRunner', dict(type='DDPStrategy'), ''),
+        ('FlexibleRunner', dict(type='FSDPStrategy', model_wrapper=dict(mixed_precision=dict(param_dtype='half'))), ''),
+        (
+            'FlexibleRunner',
+            dict(type='FSDPStrategy', model_wrapper=dict(mixed_precision=dict(buffer_dtype='half'))),
+            'half',
+        ),
+        ('FlexibleRunner', dict(type='DeepSpeedStrategy'), 'DeepSpeedStrategy'),
+        ('FlexibleRunner', dict(type='mmengine.ColossalAIStrategy'), 'ColossalAIStrategy'),
+        (None, dict(type='DeepSpeedStrategy'), ''),  # which nothing reads
+        ('FlexibleRunner', None, ''),
+    ],
+    ids=str,
+)
+def test_warn_of_strategy(runner, strategy, expected, monkeypatch, capsys):
+    pytest.importorskip('mmpretrain.models')
+    monkeypatch.delenv('RANK', raising=False)
+    model = dict(type='ImageClassifier', head=dict(type='SARLinearClsHead'))
+    cfg = Config(dict(model=model, default_scope='mmpretrain', strategy=strategy, launcher='none'))
+    if runner is not None:
+        cfg.runner_type = runner
+    prepare_launcher(cfg)
+    printed = capsys.readouterr().err
+    assert bool(printed) == bool(expected) and expected in printed and printed.count('warning') == bool(expected)
+    cfg.model.head.type = 'LinearClsHead'
+    prepare_launcher(cfg)
+    assert capsys.readouterr().err == ''
 
 
 @pytest.mark.slow
@@ -115,7 +182,7 @@ import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.registry import MODEL_WRAPPERS, MODELS
-from mmengine.runner import Runner
+from mmengine.runner import FlexibleRunner, Runner
 from sar_mm.cli.launchers import leave_process_group, prepare_launcher
 
 @MODEL_WRAPPERS.register_module()
@@ -131,13 +198,20 @@ class CLITestModel(BaseModel):
     def forward(self, inputs, mode='tensor'):
         return dict(loss=self.layer(inputs).mean())
 
-cfg = dict(model=dict(type='CLITestModel'), launcher='pytorch', work_dir=WORK_DIR)
-cfg = Config(dict(cfg, model_wrapper_cfg=dict(type=WRAPPER, find_unused_parameters=True)))
+cfg = dict(model=dict(type='CLITestModel'), launcher='pytorch', work_dir=WORK_DIR, find_unused_parameters=True)
+cfg = Config(dict(cfg, env_cfg=dict(dist_cfg=dict(backend='gloo')), **OPTIONS))
 prepare_launcher(cfg)
-runner = Runner.from_cfg(cfg)
-print(type(runner.model).__name__, runner.model.find_unused_parameters)
+if 'runner_type' in cfg:
+    strategy = FlexibleRunner.from_cfg(cfg).strategy
+    strategy.prepare(cfg.model)
+    model = strategy.model
+else:
+    model = Runner.from_cfg(cfg).model
+print(type(model).__name__, model.find_unused_parameters)
 leave_process_group()
 """
     names = 'MMDistributedDataParallel', 'CLITestParallel'
-    scripts = [f'WORK_DIR, WRAPPER = {str(tmp_path)!r}, {name!r}\n{script}' for name in names]
-    assert [printed[-1] for printed in run_python(*scripts)] == [f'{name} True' for name in names]
+    cases = [(name, dict(model_wrapper_cfg=dict(type=name, find_unused_parameters=True))) for name in names]
+    cases.append(('SARDistributedDataParallel', dict(runner_type='FlexibleRunner')))
+    scripts = [f'WORK_DIR, OPTIONS = {str(tmp_path)!r}, {options!r}\n{script}' for _, options in cases]
+    assert [printed[-1] for printed in run_python(*scripts)] == [f'{name} True' for name, _ in cases]

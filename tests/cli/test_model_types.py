@@ -6,6 +6,7 @@ from torch import nn
 from sar_mm.checks import UsageError
 from sar_mm.cli.model_types import check_model_types, has_anchors, watch_anchors
 from sar_mm.engine.hooks import AnchorMonitorHook
+from sar_mm.registry import HOOKS
 
 pytest.importorskip('mmpretrain.models')
 pytest.importorskip('mmseg.models')
@@ -88,23 +89,48 @@ def test_check_model_types__lets_others_through(model, scope):
     ],
 )
 def test_watch_anchors__where_the_model_has_some(model, scope, expected):
-    cfg = config(model, scope, custom_hooks=[dict(type='EMAHook')])
+    cfg = config(model, scope, custom_hooks=[dict(type='EMAHook')], default_hooks=dict(timer=None))
     assert has_anchors(cfg) is expected
-    watch_anchors(cfg)
-    assert cfg.custom_hooks == [dict(type='EMAHook')] + [MONITOR] * expected
-    watch_anchors(cfg)
-    assert len(cfg.custom_hooks) == 1 + expected
+    for _ in range(2):
+        watch_anchors(cfg)
+        assert cfg.custom_hooks == [dict(type='EMAHook')]
+        assert cfg.default_hooks == dict(timer=None, **(dict(anchor_monitor=MONITOR) if expected else {}))
 
 
-@pytest.mark.parametrize('hooks', [None, []])
+@pytest.mark.parametrize('hooks', [{}, dict(default_hooks=None, custom_hooks=None), dict(custom_hooks=[])], ids=str)
 def test_watch_anchors__without_other_hooks(hooks):
-    cfg = config(classifier(), custom_hooks=hooks)
+    cfg = config(classifier(), **hooks)
     watch_anchors(cfg)
-    assert cfg.custom_hooks == [MONITOR]
+    assert cfg.default_hooks == dict(anchor_monitor=MONITOR)
 
 
-@pytest.mark.parametrize('kind', ['AnchorMonitorHook', 'sar_mm.AnchorMonitorHook', AnchorMonitorHook])
-def test_watch_anchors__one_in_the_config_keeps_its_options(kind):
-    cfg = config(classifier(), custom_hooks=[dict(type=kind, per_class=False)])
+@HOOKS.register_module()
+class CLITestMonitor(AnchorMonitorHook):
+    """A user's own."""
+
+
+@pytest.mark.parametrize(
+    'hook',
+    [
+        *(dict(type=kind, per_class=False) for kind in ('AnchorMonitorHook', 'sar_mm.AnchorMonitorHook')),
+        *(dict(type=kind) for kind in (AnchorMonitorHook, 'CLITestMonitor')),
+        AnchorMonitorHook(),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize('place', ['custom', 'default', 'by name'])
+def test_watch_anchors__one_in_the_config_stays_the_only_one(hook, place):
+    own = dict(custom_hooks=[hook]) if place == 'custom' else dict(default_hooks=dict(other=hook))
+    own = dict(default_hooks=dict(anchor_monitor=hook)) if place == 'by name' else own
+    cfg, expected = config(classifier(), **own), config(classifier(), **own)
     watch_anchors(cfg)
-    assert len(cfg.custom_hooks) == 1 and cfg.custom_hooks[0].per_class is False
+    assert (cfg.get('default_hooks'), cfg.get('custom_hooks')) == (
+        expected.get('default_hooks'),
+        expected.get('custom_hooks'),
+    )
+
+
+def test_watch_anchors__switched_off():
+    cfg = config(classifier(), default_hooks=dict(anchor_monitor=None))
+    watch_anchors(cfg)
+    assert cfg.default_hooks == dict(anchor_monitor=None) and 'custom_hooks' not in cfg

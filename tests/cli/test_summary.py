@@ -1,10 +1,12 @@
 import argparse
+import os
 import re
 import shlex
 import sys
 import time
 from collections import OrderedDict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -50,9 +52,29 @@ class Falling(BaseMetric):
         return dict(acc=90.0 - self.count, mIoU=1.5)
 
 
+class Gate(Model):
+    """A model whose heads log gates, which are open in given steps."""
+
+    def __init__(self, **is_open):
+        super().__init__()
+        self.is_open = is_open
+
+    def forward(self, inputs, mode='tensor'):
+        output = super().forward(inputs, mode)
+        if mode == 'loss':
+            output.update({f'{name}anchor_gate': torch.tensor(steps.pop(0)) for name, steps in self.is_open.items()})
+        return output
+
+
 class Stop(Hook):
+    """Raises an error at the end of a step, or before the first one (0)."""
+
     def __init__(self, at, error):
         self.at, self.error = at, error
+
+    def before_train(self, runner):
+        if self.at == 0:
+            raise self.error
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if runner.iter + 1 == self.at:
@@ -65,7 +87,19 @@ def train(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, 'argv', ['tools/train.py'])
 
-    def train(steps=4, by_epoch=False, stop=None, best=None, validate=True, checkpoints=2, cfg=None, **given):
+    def train(
+        steps=4,
+        by_epoch=False,
+        stop=None,
+        best=None,
+        validate=True,
+        checkpoints=2,
+        cfg=None,
+        model=None,
+        resume=False,
+        log=True,
+        **given,
+    ):
         defaults = dict(config='my.py', cfg_options=None, work_dir=None, launcher='none')
         args = argparse.Namespace(**{**defaults, 'amp': False, 'no_validate': False, 'auto_scale_lr': False, **given})
         loader = dict(dataset=Points(), batch_size=2)
@@ -73,7 +107,8 @@ def train(tmp_path, monkeypatch):
         val.update(val_cfg=dict(), val_evaluator=dict(type=Falling))
         loop = dict(by_epoch=True, max_epochs=steps) if by_epoch else dict(by_epoch=False, max_iters=steps)
         runner = ResumableRunner(
-            model=Model(),
+            model=model or Model(),
+            resume=resume,
             work_dir='work_dirs/my',
             train_dataloader=dict(sampler=dict(type=DefaultSampler if by_epoch else InfiniteSampler), **loader),
             train_cfg=dict(val_interval=1 if by_epoch else 2, **loop),
@@ -87,19 +122,22 @@ def train(tmp_path, monkeypatch):
             **(val if validate else {}),
         )
         runner.cfg.merge_from_dict(cfg or {})
-        (log,) = Path(runner.log_dir).glob('*.log')
-        before = len(log.read_text())  # of a training in the same second
+        (file,) = Path(runner.log_dir).glob('*.log')
+        before = len(file.read_text())  # of a training in the same second
         summary = Summary(runner, args)
+        if not log:
+            monkeypatch.setattr(summary_module.osp, 'isfile', lambda path: False)
         try:
             runner.train()
+            summary.show()
         except BaseException as error:
             assert stop and error is stop[1]
-        summary.show()
-        text = log.read_text()[before:]
+            summary.show(failed=True)
+        text = file.read_text()[before:]
         assert text.count('The training ') <= 1
-        found = re.search(r'The training (has ended|was stopped): (\d+ of \d+ \w+), 0:00:\d\d\n((?:  .*\n)*)', text)
-        rows = dict(line[2:].split(maxsplit=1) for line in found[3].splitlines()) if found else {}
-        return found and found[1], found and found[2], rows
+        found = re.search(r'The training (has ended|was stopped): (.*), 0:00:\d\d(.*)\n((?:  .*\n)*)', text)
+        rows = dict(line[2:].split(maxsplit=1) for line in found[4].splitlines()) if found else {}
+        return found and found[1], found and found[2] + found[3], rows
 
     return train
 
@@ -139,13 +177,67 @@ def test_summary__of_a_training_that_was_stopped(error, train):
     assert shlex.split(rows['test']) == ['python', 'tools/test.py', 'my.py', 'work_dirs/my/iter_2.pth', *options]
 
 
-def test_summary__before_the_first_checkpoint(train):
-    _, _, rows = train(stop=(2, RuntimeError()), validate=False)
-    assert rows['resume'].endswith('no checkpoint was saved yet') and not {'test', 'scores', 'best'} & set(rows)
+@pytest.mark.parametrize('at, done', [(2, 1), (1, 0), (0, 0)], ids=['second step', 'first step', 'no step'])
+def test_summary__before_the_first_checkpoint(at, done, train):
+    how, amount, rows = train(stop=(at, RuntimeError()), validate=False)
+    assert (how, amount) == ('was stopped', f'{done} of 4 iterations, before its first checkpoint')
+    assert set(rows) == {'log'}
 
 
-def test_summary__none_before_the_first_step(train):
-    assert train(stop=(1, RuntimeError())) == (None, None, {})
+def test_summary__without_a_log(train):
+    assert train(stop=(1, RuntimeError()), log=False)[2] == {}
+
+
+def test_summary__of_a_loop_that_was_not_built(tmp_path, monkeypatch):
+    """As a FlexibleRunner's, which is built late: what is done is not known."""
+    lines = []
+    hub = SimpleNamespace(log_scalars={}, runtime_info={})
+    runner = SimpleNamespace(_train_loop=dict(max_iters=4), message_hub=hub, hooks=[], work_dir=str(tmp_path))
+    runner.logger, runner.register_hook = SimpleNamespace(info=lines.append), lambda hook: None
+    runner.log_dir, runner.timestamp = str(tmp_path), 'none'
+    Summary(runner, argparse.Namespace()).show(failed=True)
+    assert lines == ['The training was stopped: 0:00:00, before its first checkpoint']
+
+
+def test_summary__a_checkpoint_of_an_earlier_run_in_the_folder_is_not_named(train):
+    train()
+    past = time.time() - 60
+    os.utime('work_dirs/my/last_checkpoint', (past, past))
+    assert set(train(stop=(1, RuntimeError()))[2]) == {'log'}
+    assert train(stop=(3, RuntimeError()))[2]['test'].endswith('iter_2.pth')
+
+
+@pytest.mark.parametrize('by_epoch, unit', [(False, 'iteration'), (True, 'epoch')])
+def test_summary__of_a_resumed_training_says_since_when_the_time_counts(by_epoch, unit, train):
+    train(steps=2, by_epoch=by_epoch, checkpoints=1)
+    how, done, _ = train(steps=4, by_epoch=by_epoch, checkpoints=1, resume='auto')
+    assert (how, done) == ('has ended', f'4 of 4 {unit}s since it was resumed at {unit} 2')
+
+
+PAGE = Path(__file__).parents[2] / 'docs' / 'reading_the_log.md'
+WHY = 'no feature was pulled to its anchor; why: "The warning of a shut gate" in docs/reading_the_log.md'
+
+
+@pytest.mark.parametrize(
+    'is_open, stop, expected',
+    [
+        ({'': [0.0] * 4}, None, f'never open: {WHY}'),
+        ({'': [0.0] * 4}, (3, RuntimeError()), f'not yet open: {WHY}'),
+        ({'decode.': [0.0] * 4, 'aux.': [0.0] * 4}, None, f'never open in decode, aux: {WHY}'),
+        ({'decode.': [0.0, 1.0, 0.0, 0.0], 'aux.': [0.0] * 4}, None, f'never open in aux: {WHY}'),
+        ({'': [0.0, 0.1, 0.0, 0.0]}, None, None),  # of gates per class, one was open
+    ],
+)
+def test_summary__a_gate_that_was_never_open(is_open, stop, expected, train):
+    _, _, rows = train(model=Gate(**is_open), stop=stop)
+    assert rows.get('gate') == expected
+
+
+def test_summary__a_gate_that_was_open_before_the_resume(train):
+    train(model=Gate(**{'': [0.0, 1.0]}), steps=2)
+    _, _, rows = train(model=Gate(**{'': [0.0] * 2}), resume='auto')
+    assert 'gate' not in rows
+    assert '## The warning of a shut gate\n' in PAGE.read_text(encoding='utf-8')
 
 
 @pytest.mark.parametrize(
@@ -188,12 +280,19 @@ def test_summary__comparison_with_the_twin_of_a_config(train, tmp_path):
     assert 'stock' not in train(cfg=SAR, config='sar_a.py', stop=(3, RuntimeError()))[2]
 
 
-def test_summary__comparison_with_a_stock_config_and_an_option(train):
+def test_summary__comparison_with_the_stock_heads(train):
     pytest.importorskip('mmpretrain.models')
-    _, _, rows = train(cfg=SAR, cfg_options=['model.head.type=SARLinearClsHead'])
-    assert rows['stock'] == 'python tools/train.py my.py --work-dir work_dirs/my_stock'
-    assert rows['compare'].startswith(f'{COMPARE} my.py STOCK_CHECKPOINT my.py work_dirs/my/iter_4.pth')
-    assert 'stock' not in train(cfg=SAR)[2]  # which config is the stock one is not known
+    _, _, rows = train(cfg=SAR, cfg_options=['a=1'])
+    options = '--work-dir work_dirs/my_stock --cfg-options a=1 model.head.type=LinearClsHead'
+    assert rows['stock'] == f'python tools/train.py my.py {options}'
+    assert rows['compare'] == f'{COMPARE} my.py STOCK_CHECKPOINT my.py work_dirs/my/iter_4.pth --cfg-options a=1'
+
+
+def test_summary__comparison_where_the_stock_config_is_not_known(train):
+    pytest.importorskip('mmpretrain.models')
+    _, _, rows = train(cfg={**SAR, 'model.head.anchor_head': dict(momentum=0.9)})
+    assert rows['stock'].startswith('train the same config without anchors: ')
+    assert rows['compare'] == f'{COMPARE} STOCK_CONFIG STOCK_CHECKPOINT my.py work_dirs/my/iter_4.pth'
 
 
 def test_near():

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.visualization.vis_backend import BaseVisBackend
+from mmengine.visualization import TensorboardVisBackend
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -72,13 +72,16 @@ class Recorder(Hook):
         self.outputs.append({name: float(value) for name, value in outputs.items()})
 
 
-class Board(BaseVisBackend):
-    """Stands for TensorBoard."""
+class Board(TensorboardVisBackend):
+    """A user's own TensorBoard, under a name of its own."""
 
     written = []
     experiment = None
 
     def _init_env(self):
+        pass
+
+    def add_config(self, config, **kwargs):
         pass
 
     def add_scalars(self, scalar_dict, step=0, file_path=None):

@@ -3,6 +3,8 @@ import torch
 from mmengine.runner import CheckpointLoader
 from small_runs import read, same, start_from
 
+from sar_mm.engine.runner import without_monitor
+
 
 @pytest.mark.parametrize(
     'by_epoch, stop, end, seed', [(False, 'iter_4', 'iter_9', 5), (True, 'epoch_3', 'epoch_5', None)]
@@ -124,3 +126,10 @@ def test_runner__resumes_with_samplers_that_nobody_tells_the_epoch(
     resumed = make_runner('resumed', until, resume=True, **options)
     resumed.train()
     assert same(read(resumed, end), read(whole, end))
+
+
+def test_without_monitor():
+    hooks = dict(timer=None, anchor_monitor=None)
+    assert without_monitor(hooks) == dict(timer=None) and hooks == dict(timer=None, anchor_monitor=None)
+    for kept in (None, {}, dict(timer=None), dict(anchor_monitor=dict(type='AnchorMonitorHook'))):
+        assert without_monitor(kept) == kept

@@ -106,7 +106,7 @@ def test_classification_inferencer__semi_supervised_model_predicts_as_its_teache
 @pytest.mark.slow
 def test_deployment_page__its_commands_run(quickstart, tmp_path):
     for package in ('onnx', 'onnxscript', 'onnxruntime'):
-        pytest.importorskip(package)
+        pytest.importorskip(package, reason='the page exports to ONNX and runs the result')
     for name in ('configs', 'tools'):
         (tmp_path / name).symlink_to(ROOT / name)
     for name, iteration in ((CLASSIFICATION, 300), (SEGMENTATION, 400)):
@@ -123,9 +123,13 @@ def test_deployment_page__its_commands_run(quickstart, tmp_path):
     path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
     environment = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT), CUDA_VISIBLE_DEVICES='', PATH=path)
     pipe = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    printed = []
     for command in commands:
         result = subprocess.run(command, cwd=tmp_path, env=environment, text=True, timeout=500, **pipe)
         assert result.returncode == 0, result.stdout[-3000:]
-    assert len(commands) == 4
+        printed.append(result.stdout.strip().splitlines()[-1:])
+    assert len(commands) == 5
+    # Of the same image, the example of ONNX and that of the inferencer print the same class.
+    assert printed[2] == printed[3] and printed[2][0] in list('0123456789')
     assert (tmp_path / 'work_dirs/onnx/cls.onnx').is_file()
     assert len(list((tmp_path / 'work_dirs/inferred').glob('*/*.png'))) == 2

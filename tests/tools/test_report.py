@@ -165,6 +165,11 @@ def test_report__typing_errors(run, command, message):
     assert message in run(*command, code=2)
 
 
+def test_report__help_for_an_option_that_is_misspelt(run):
+    output = run('cls', '--cfg-options', 'model.backbone.stem_chanels=8', code=1)
+    assert 'has no option stem_chanels; did you mean stem_channels?' in output.split('help: model.backbone.')[1]
+
+
 def test_report__models_of_different_classes(run, folder, tmp_path):
     shutil.copytree(folder / 'cls', tmp_path / 'cls')
     for path in (tmp_path / 'cls' / 'sar_0').rglob('*.py'):

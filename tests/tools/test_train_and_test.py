@@ -204,6 +204,16 @@ def test_train__broken_config(folder, train):
     assert 'error: config broken.py cannot be read' in train('broken.py', code=2)
 
 
+def test_train__an_error_before_the_first_step_and_no_monitor(folder, train, trained):
+    hook = "custom_hooks = [dict(type='DeferredReweightingHook', begin=1)]"  # which needs epochs
+    base = config(f'sar_{CLASSIFICATION}')
+    (folder / 'hook.py').write_text(f'_base_ = {base!r}\n{hook}\ndefault_hooks = dict(anchor_monitor=None)\n')
+    output = train('hook.py', '--work-dir', 'runs/hook', code=2)
+    summary, error = 'The training was stopped: 0 of 300 iterations, 0:00:', 'error: DeferredReweightingHook begins at'
+    assert summary in output and error in output.split(summary)[1] and 'before its first checkpoint' in output
+    assert 'AnchorMonitorHook' in trained[CLASSIFICATION] and 'AnchorMonitorHook' not in output
+
+
 def test_train__resuming_from_another_model(train, trained):
     command = [config(CLASSIFICATION), '--work-dir', 'runs/other', '--resume', f'runs/{CLASSIFICATION}/iter_3.pth']
     assert 'iter_3.pth is not a checkpoint of the model in' in train(*command, code=2)
@@ -220,6 +230,16 @@ def test_train__resuming_from_another_model(train, trained):
 def test_test__wrong_checkpoints(folder, test, trained, checkpoint, message):
     (folder / 'garbage.pth').write_bytes(b'not a checkpoint')
     assert message in test(config(f'sar_{SEGMENTATION}'), checkpoint, '--work-dir', 'runs/wrong', code=2)
+
+
+def test_test__more_weights_than_the_model_has(folder, test, trained):
+    checkpoint = torch.load(folder / f'runs/{CLASSIFICATION}/iter_3.pth', map_location='cpu', weights_only=False)
+    checkpoint['state_dict']['backbone.layer1.2.conv1.weight'] = torch.zeros(1)  # as of a deeper backbone
+    torch.save(checkpoint, folder / 'deeper.pth')
+    command = [config(CLASSIFICATION), 'deeper.pth', '--work-dir', 'runs/wrong']
+    message = '1 weights of the checkpoint are not in it, such as backbone.layer1.2.conv1.weight; if the rest is all'
+    assert message in test(*command, code=2)
+    assert 'accuracy/top1' in test(*command, '--cfg-options', 'check_weights=False')
 
 
 def test_test__another_number_of_classes(test, trained):

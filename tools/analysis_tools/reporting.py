@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from examining import class_counts, examine, is_segmentation, read_config
-from mmengine.config import Config
 
 from sar_mm import __version__
 from sar_mm.analysis.report import Examined, Run, read_models
@@ -48,9 +47,9 @@ def make_report(args: argparse.Namespace) -> None:
     examined: Dict[str, List[Examined]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for title, run in predicted:
-            cfg: Optional[Config] = None
-            with report_errors(cfg):
+            with report_errors():
                 cfg = read_config(str(run.config), Path(folder), args.cfg_options)
+            with report_errors(cfg):
                 cfg.log_level = 'ERROR'  # what is said of the run is said by the tool
                 print(f'{title}, seed {run.seed}: testing {run.checkpoint}', flush=True)
                 found = examine(cfg, str(run.config), run.checkpoint, dict(groups), args, record=True)

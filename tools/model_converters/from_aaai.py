@@ -139,7 +139,7 @@ def convert_training(checkpoint: Dict[str, Any], model: Any, cfg: Any, config: s
                 for key, value in theirs['state'][index].items()
             }
     rates = theirs['param_groups'][0]['lr'], wrapper.param_groups[0]['lr']
-    print(f'learning rate at iteration {meta["iter"]}: {rates[0]:.4g} in the checkpoint, {rates[1]:.4g} in the config')
+    print(f'learning rate: {rates[0]:.4g} in the last step of the checkpoint, {rates[1]:.4g} in the next of the config')
     return dict(optimizer=dict(optimizer, state=state), param_schedulers=[each.state_dict() for each in schedulers])
 
 
@@ -163,6 +163,21 @@ def advance_schedules(cfg: Any, wrapper: Any, meta: Dict[str, Any]) -> List[Any]
     return schedulers
 
 
+def convert_meta(source: Dict[str, Any]) -> Dict[str, Any]:
+    """Return what is kept of ``meta``, with the number of steps done as ``iter``.
+
+    mmcv 1.x's IterBasedRunner, which trains mmseg's models unless the config names another one, saves a checkpoint
+    before it counts the step: ``meta.iter`` of iter_40000.pth is 39999. Its EpochBasedRunner saves after the last step
+    of an epoch is counted.
+    """
+    meta = {name: source[name] for name in ('epoch', 'iter', 'seed') if source.get(name) is not None}
+    if 'iter' in meta and 'EpochBasedRunner' not in str(source.get('config')):
+        meta['iter'] += 1
+    named = dict(classes=source.get('CLASSES'), palette=source.get('PALETTE'))
+    meta['dataset_meta'] = {name: value for name, value in named.items() if value is not None}
+    return meta
+
+
 def main() -> None:
     args = parse_args()
 
@@ -181,10 +196,7 @@ def main() -> None:
         weights = convert_weights(checkpoint['state_dict'])
     with report_errors(cfg):
         model = build_model(cfg, args.config, weights)
-        source = checkpoint.get('meta') or {}
-        meta = {name: source[name] for name in ('epoch', 'iter', 'seed') if source.get(name) is not None}
-        named = dict(classes=source.get('CLASSES'), palette=source.get('PALETTE'))
-        meta['dataset_meta'] = {name: value for name, value in named.items() if value is not None}
+        meta = convert_meta(checkpoint.get('meta') or {})
         converted = dict(meta=meta, state_dict=weights)
         if not args.weights_only:
             missing = [name for name in ('epoch', 'iter') if name not in meta] + ['optimizer'] * (

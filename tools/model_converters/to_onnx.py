@@ -70,7 +70,8 @@ def build_model(cfg: Config, args: argparse.Namespace) -> nn.Module:
     """Build the model of the config with the weights of the checkpoint, ready for inference on a CPU."""
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         model = revert_sync_batchnorm(MODELS.build(cfg.model))
-    check_checkpoint(SimpleNamespace(model=model), args.checkpoint, args.config, to_resume=False)  # it loads it as well
+    loaded = SimpleNamespace(model=model, cfg=cfg)
+    check_checkpoint(loaded, args.checkpoint, args.config, to_resume=False)  # it loads it as well
     return Logits(model).eval().requires_grad_(False)
 
 

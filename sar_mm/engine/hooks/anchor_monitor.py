@@ -3,7 +3,10 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook, LoggerHook
+from mmengine.registry import VISBACKENDS
 from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.visualization import Visualizer
+from mmengine.visualization.vis_backend import BaseVisBackend
 from torch import nn
 
 from ...checks import are_weights, check, check_flag
@@ -13,7 +16,7 @@ from ..checks import unwrapped
 from ..gate_advice import explain_gate, shut_classes
 
 # Not LocalVisBackend, whose file of scalars has the lines of the log.
-BACKENDS = ('Tensorboard', 'Wandb', 'MLflow', 'ClearML', 'Neptune', 'DVCLive', 'Aim')
+BACKENDS = ('Tensorboard', 'Wandb', 'MLflow', 'ClearML', 'Neptune', 'DVCLive', 'Aim')  # ...VisBackend of mmengine
 FEWEST_STEPS = 10  # before a gate is called shut
 
 
@@ -26,11 +29,13 @@ class AnchorMonitorHook(Hook):
       open (of gates per class, the mean share of open gates), not that of the last step.
     - After a tenth and after a third of the training, a warning names the classes that keep a gate shut, if it was open
       in no step of the last tenth, and says what to do.
-    - TensorBoard, and other backends of the visualizer but the local one, get the ``confidence`` of every class.
+    - TensorBoard, and other backends of mmengine's visualizer but the local one, get the ``confidence`` of every class;
+      so do those derived from them.
 
     It needs the LoggerHook and RuntimeInfoHook of mmengine, and keeps no state: a resumed run goes on. It reads tensors
-    when a line is logged, and for a warning. ``tools/train.py`` adds it where a model has semantic anchors and the
-    config does not name it; a model without them is left alone.
+    when a line is logged, and for a warning. ``tools/train.py`` adds it to ``default_hooks``, as ``anchor_monitor``,
+    where a model has semantic anchors and no hook of the config is one; ``default_hooks = dict(anchor_monitor=None)``
+    switches it off. A model without anchors is left alone.
 
     Args:
         warn_after: Shares of the training, in (0, 1], after which shut gates are looked for; none before the 10th step.
@@ -105,8 +110,7 @@ class AnchorMonitorHook(Hook):
             processor.custom_cfg = [*processor.custom_cfg, *new]
 
     def _show_confidence(self, runner: Runner) -> None:
-        backends = [runner.visualizer.get_backend(f'{name}VisBackend') for name in BACKENDS]
-        backends = [backend for backend in backends if backend is not None]
+        backends = scalar_backends(runner.visualizer)
         if not backends:
             return
         scalars: Dict[str, float] = {}
@@ -123,6 +127,13 @@ class AnchorMonitorHook(Hook):
             if head.steps_shut.max() >= steps and shut_classes(head, steps):
                 text = explain_gate(runner, name, head, class_names(head, self._classes), steps)
                 runner.logger.warning(f'After {runner.iter + 1} of {runner.max_iters} iterations, {text}')
+
+
+def scalar_backends(visualizer: Visualizer) -> List[BaseVisBackend]:
+    """Return the backends of a visualizer that show scalars to the user, and have no file with the lines of the log."""
+    registered = [VISBACKENDS.get(f'{name}VisBackend') for name in BACKENDS]  # None in a version that has it not
+    kinds = tuple(kind for kind in registered if kind is not None)
+    return [backend for backend in visualizer._vis_backends.values() if isinstance(backend, kinds)]
 
 
 def anchor_heads(model: Any) -> Dict[str, Any]:

@@ -1,20 +1,22 @@
 import json
 from collections import OrderedDict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.dataset import DefaultSampler, InfiniteSampler
-from mmengine.registry import DefaultScope
+from mmengine.registry import VISBACKENDS, DefaultScope
 from mmengine.runner import Runner
+from mmengine.visualization import LocalVisBackend
 from monitored import CLASSES, Board, C, Head, K, Model, Points, Recorder, one_head
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from sar_mm.checks import UsageError
 from sar_mm.engine.hooks import AnchorMonitorHook, anchor_monitor
-from sar_mm.engine.hooks.anchor_monitor import anchor_heads, class_names
+from sar_mm.engine.hooks.anchor_monitor import anchor_heads, class_names, scalar_backends
 from sar_mm.models import SemanticAnchorHead
 
 
@@ -44,7 +46,7 @@ def train(tmp_path, monkeypatch):
                 type='Visualizer',
                 vis_backends=[
                     dict(type='LocalVisBackend'),
-                    dict(type=Board, name='TensorboardVisBackend', save_dir=str(tmp_path)),
+                    dict(type=Board, name='mine', save_dir=str(tmp_path)),
                 ],
             ),
             default_scope='mmengine',
@@ -191,6 +193,15 @@ def test_confidence__of_every_class_goes_to_other_backends_than_the_log(train):
         4: {'anchor_conf/cat': high, 'anchor_conf/dog': low, 'anchor_conf/owl': high},
     }
     assert 'anchor_conf/' not in runner.text and not any('anchor_conf/cat' in line for line in runner.lines)
+
+
+def test_scalar_backends__those_of_mmengine_but_the_local_one(tmp_path):
+    kinds = [VISBACKENDS.get(f'{name}VisBackend') for name in anchor_monitor.BACKENDS]
+    assert None not in kinds and len(kinds) == 7
+    logs = [LocalVisBackend(str(tmp_path)), type('Lines', (LocalVisBackend,), {})(str(tmp_path))]
+    shown = [object.__new__(kind) for kind in kinds]  # built, they would look for their services
+    backends = dict(enumerate([*logs, *shown, Board(str(tmp_path))]))
+    assert scalar_backends(SimpleNamespace(_vis_backends=backends)) == list(backends.values())[2:]
 
 
 def test_confidence__of_several_heads_or_of_none(train):
