@@ -44,7 +44,7 @@ def test_growth__slope_is_that_of_the_upper_half(scripts, rows):
 
 def test_growth__table_and_figure(scripts, rows, tmp_path):
     lines = scripts.growth.render(rows).splitlines()
-    assert lines[2] == '| 1 to 1,000 classes | 7 | 1e+06 | 2.00 | 3 | 3 | 0.00 |'
+    assert lines[2] == '| 1 to 1,000 classes | 7 | 1e+06 | 2.00 | 3 | 3 | 0.00 |  |  |'
     assert lines[3].startswith('| 1 to 4 processes | 5 | 12 | ') and len(lines) == 4
     scripts.growth.draw(rows, tmp_path / 'growth.png')
     assert (tmp_path / 'growth.png').read_bytes().startswith(b'\x89PNG')
@@ -63,11 +63,22 @@ def test_growth__times_both_parts(scripts):
     growth = scripts.growth
     calls = []
     before = partial(calls.append, 1)
-    times = growth.times_of(growth.Sizes(5, 8, 64), torch.device('cpu'), rounds=3, before=before)
+    device = torch.device('cpu')
+    times = growth.times_of(growth.steps_of(growth.Sizes(5, 8, 64), device), device, rounds=3, before=before)
     assert {part: len(ms) for part, ms in times.items()} == dict(anchors=3, pull=3)
     assert len(calls) == 2 * (3 + 1)  # with the round that warms up
     assert growth.summary([4.0, 1.0, 3.0, 2.0, 5.0]) == dict(median=3.0, quartiles=[2.0, 4.0])
     assert growth.summary([4.0]) == dict(median=4.0, quartiles=[4.0, 4.0])
+
+
+def test_growth__of_one_number_of_classes(scripts, tmp_path):
+    out = tmp_path / 'growth.jsonl'
+    command = ['--only', '9', '8', '--rounds', '2', '--device', 'cpu', '--out', str(out)]
+    scripts.growth.main(scripts.growth.parse_arguments(command))
+    anchors, pull = (json.loads(line) for line in out.read_text().splitlines())
+    assert (anchors['part'], anchors['classes'], anchors['channels']) == ('anchors', 9, 8) and 'mib' not in pull
+    weights = 4 * (3 * 8 * 8 + 3 * 8 + 5 * 8) + 4 * (9 * 8 + 9)  # their gradients are a part of it
+    assert weights / 2**20 < anchors['mib'] < 100 * weights / 2**20
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
-from benchmark_arguments import add_common_arguments
+from benchmark_arguments import add_common_arguments, positive
 
 PARTS = dict(anchors='#d9622b', pull='#4c78a8')
 
@@ -35,8 +35,10 @@ class Sizes(NamedTuple):
     processes: int = 1
 
 
-def points_of(is_short: bool) -> Dict[str, List[Sizes]]:
+def points_of(is_short: bool, only: Optional[Sequence[int]] = None) -> Dict[str, List[Sizes]]:
     """Return the points of each axis; few channels where there are many pixels, as memory sets the limit."""
+    if only:
+        return dict(classes=[Sizes(*only, pixels=1000)])
     if is_short:
         base = Sizes(10, 8, 64)
         values = dict(classes=(10, 20), channels=(8, 16), pixels=(64, 128), processes=(1, 2))
@@ -53,6 +55,7 @@ def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Names
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--figure', type=Path, help='PNG file to draw the figure into')
     parser.add_argument('--short', action='store_true', help='two tiny sizes of each: whether it works, no figures')
+    parser.add_argument('--only', type=positive, nargs=2, metavar=('K', 'C'), help='one number of classes and channels')
     add_common_arguments(parser, rounds=5, out='file of JSON lines')
     args = parser.parse_args(arguments)
     from measure import use_device  # imports PyTorch, which --help does not wait for
@@ -74,7 +77,7 @@ import torch
 import torch.distributed as dist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from measure import IGNORED, Step, all_times, label_map, made_with, show, table
+from measure import IGNORED, Step, all_times, label_map, made_with, peak_memory, show, table
 from torch import nn
 
 from sar_mm.models import SemanticAnchorHead
@@ -115,9 +118,12 @@ def pull_step(sizes: Sizes, device: torch.device) -> Step:
     return step
 
 
-def times_of(sizes: Sizes, device: torch.device, rounds: int, before: Optional[Step] = None) -> Dict[str, List[float]]:
-    """Return the milliseconds of both parts in every round."""
-    steps = dict(anchors=anchor_step(sizes, device), pull=pull_step(sizes, device))
+def steps_of(sizes: Sizes, device: torch.device) -> Dict[str, Step]:
+    return dict(anchors=anchor_step(sizes, device), pull=pull_step(sizes, device))
+
+
+def times_of(steps: Dict[str, Step], device: torch.device, rounds: int, before: Optional[Step] = None) -> dict:
+    """Return the milliseconds of every part in every round."""
     return all_times(steps, device, rounds, warm_up=1, before=before)
 
 
@@ -138,7 +144,7 @@ def run_rank(rank: int, sizes: Sizes, args: argparse.Namespace, folder: str) -> 
         torch.cuda.set_device(rank)
     meeting_point = f'file://{folder}/meeting_point'
     dist.init_process_group('gloo', init_method=meeting_point, rank=rank, world_size=sizes.processes)
-    times = times_of(sizes, device, args.rounds, before=dist.barrier)
+    times = times_of(steps_of(sizes, device), device, args.rounds, before=dist.barrier)
     Path(folder, f'{rank}.json').write_text(json.dumps(times))
     dist.destroy_process_group()
 
@@ -147,13 +153,19 @@ def measure(args: argparse.Namespace, head: dict) -> List[dict]:
     """Return a row for each part at each point, and write it to ``args.out`` as soon as it is there."""
     rows = []
     limit = torch.cuda.device_count() if args.device.type == 'cuda' else sys.maxsize
-    for axis, points in points_of(args.short).items():
+    for axis, points in points_of(args.short, args.only).items():
         for sizes in (each for each in points if each.processes <= limit):
             print(f'{axis} {getattr(sizes, axis)} ...', file=sys.stderr, flush=True)
-            several = axis == 'processes'
-            times = times_of_processes(sizes, args) if several else times_of(sizes, args.device, args.rounds)
+            memory: Dict[str, float] = {}
+            if axis == 'processes':
+                times = times_of_processes(sizes, args)
+            else:
+                steps = steps_of(sizes, args.device)
+                times = times_of(steps, args.device, args.rounds)
+                memory = {'anchors': peak_memory(steps['anchors'], args.device) / 2**20}
             for part, ms in times.items():
                 row = dict(axis=axis, x=getattr(sizes, axis), part=part, **sizes._asdict(), ms=ms)
+                row.update(dict(mib=memory[part]) if part in memory else {})
                 rows.append(dict(row, **summary(ms), cores=number_of_cores()))
                 if args.out:
                     with args.out.open('a', encoding='utf-8') as file:
@@ -241,6 +253,7 @@ def others(rows: Sequence[dict], axis: str) -> Dict[str, int]:
 def render(rows: Sequence[dict]) -> str:
     """Return a Markdown table of the first and the last point of every axis, and the slopes."""
     columns = ['from, to', *(f'{part} {name}' for part in PARTS for name in ('ms, first', 'ms, last', 'slope'))]
+    columns += ['anchors MiB, first', 'anchors MiB, last']
     lines = []
     for axis in dict.fromkeys(row['axis'] for row in rows):
         line: List[str] = []
@@ -249,6 +262,8 @@ def render(rows: Sequence[dict]) -> str:
             exponent = slope(fitted(of_part))
             line += [f'{row["median"]:.4g}' for row in (of_part[0], of_part[-1])]
             line += ['' if exponent is None else f'{exponent:.2f}']
+        of_anchors = select(rows, axis, 'anchors')
+        line += [f'{row["mib"]:.4g}' if 'mib' in row else '' for row in (of_anchors[0], of_anchors[-1])]
         lines.append([f'{of_part[0]["x"]:,} to {of_part[-1]["x"]:,} {axis}', *line])
     return table(columns, lines)
 
