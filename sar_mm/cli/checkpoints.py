@@ -38,13 +38,13 @@ def check_checkpoint(runner: Runner, path: str, config: str, to_resume: bool) ->
     of a part of a larger model. The checkpoint of a FlexibleRunner, which builds its model later, is not checked.
 
     Args:
-        runner: The runner, or any object with a ``model`` and ``cfg``. With ``check_weights=False`` in the config, what
-            fits is loaded for a test, whatever it is.
+        runner: The runner, or any object with a ``model`` and ``cfg``. With ``check_weights=False`` in the config, a
+            test takes a checkpoint of a larger model.
         path: The checkpoint.
         config: Name of the config, for the message.
         to_resume: All keys have to be the same. Otherwise the checkpoint may have or lack what predictions do not use:
             anchor heads, auxiliary heads, buffers of losses, and the part of a semi-supervised model that does not
-            predict; and constants that some versions of the toolboxes save.
+            predict; constants that some versions of the toolboxes save; and it may have modules that the model has not.
     """
     model = unwrapped(runner.model)
     if not isinstance(model, nn.Module):
@@ -64,11 +64,9 @@ def check_checkpoint(runner: Runner, path: str, config: str, to_resume: bool) ->
                 own = {**_below(_STUDENT, weights), **own}
             # What is not used is not loaded: its shapes do not matter.
             own = {name: weight for name, weight in own.items() if not _UNUSED.search(name)}
+            if not getattr(runner, 'cfg', {}).get('check_weights', True):
+                own = {name: weight for name, weight in own.items() if name in part.state_dict()}
             complaints += _misfits(part, own, prefix, to_resume)
-        if complaints and getattr(runner, 'cfg', {}).get('check_weights', True):
-            complaints.append('if the rest is all that the model needs, set check_weights=False')
-        else:
-            complaints = []
     if complaints:
         raise UsageError(f'{path} is not a checkpoint of the model in {config}: {"; ".join(complaints)}')
 
@@ -100,6 +98,9 @@ def _misfits(model: nn.Module, weights: dict, prefix: str, to_resume: bool) -> L
     if not to_resume:
         missing = [name for name in missing if not _UNUSED.search(name) and not _CONSTANT.search(name)]
         unexpected = [name for name in unexpected if not _EXTRA.match(name) and not _CONSTANT.search(name)]
+        # A module that the model has not is one that only the training used; a larger one that it has is another model.
+        own_modules = dict(model.named_children())
+        unexpected = [name for name in unexpected if name.split('.')[0] in own_modules]
     if missing:
         complaints.append(
             f'{len(missing)} of its weights are missing in the checkpoint, such as {_some(missing, prefix)}'
@@ -107,6 +108,7 @@ def _misfits(model: nn.Module, weights: dict, prefix: str, to_resume: bool) -> L
     if unexpected:
         complaints.append(
             f'{len(unexpected)} weights of the checkpoint are not in it, such as {_some(unexpected, prefix)}'
+            + ('' if to_resume else '; if the rest is all that the model needs, set check_weights=False')
         )
     return complaints
 

@@ -14,7 +14,7 @@ from mmengine._strategy import DDPStrategy
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.model import MMDistributedDataParallel
-from mmengine.registry import MODEL_WRAPPERS, RUNNERS
+from mmengine.registry import MODEL_WRAPPERS, RUNNERS, STRATEGIES, Registry
 from mmengine.runner import FlexibleRunner
 from torch.nn.parallel import DistributedDataParallel
 
@@ -36,6 +36,7 @@ def prepare_launcher(cfg: Config) -> None:
     """
     warn_of_strategy(cfg)
     if cfg.launcher == 'none':
+        drop_strategy(cfg)
         return
     set_model_wrapper(cfg)
     if cfg.launcher != 'pytorch':
@@ -61,7 +62,7 @@ def prepare_launcher(cfg: Config) -> None:
 def warn_of_strategy(cfg: Config) -> None:
     """Warn where the strategy of a FlexibleRunner does harm to semantic anchors, or was never tried with them."""
     strategy = cfg.get('strategy')
-    if 'runner_type' not in cfg or not isinstance(strategy, dict) or os.environ.get('RANK', '0') != '0':
+    if 'runner_type' not in cfg or not isinstance(strategy, dict) or _rank() != '0':
         return
     name = str(getattr(strategy.get('type'), '__name__', strategy.get('type'))).rpartition('.')[2]
     precision = (strategy.get('model_wrapper') or {}).get('mixed_precision')
@@ -71,7 +72,7 @@ def warn_of_strategy(cfg: Config) -> None:
         warnings.append(
             f'were never trained with {name}: DDPStrategy and FSDPStrategy are tested (docs/distributed.md)'
         )
-    if dtype not in (None, 'float32', torch.float32):
+    if dtype in ('half', 'float16', 'bfloat16', torch.float16, torch.bfloat16):
         warnings.append(f'hardly move as {dtype}: leave out strategy.model_wrapper.mixed_precision.buffer_dtype')
     if warnings and has_anchors(cfg):
         print('\n'.join(f'warning: semantic anchors {text}' for text in warnings), file=sys.stderr)
@@ -82,15 +83,39 @@ def set_model_wrapper(cfg: Config) -> None:
 
     Other strategies shard the model, or are the user's own, and stay as they are.
     """
-    kind = cfg.get('runner_type')
-    kind = RUNNERS.get(kind) if isinstance(kind, str) else kind
-    if not (isinstance(kind, type) and issubclass(kind, FlexibleRunner)):
+    if not has_flexible_runner(cfg):
         cfg.model_wrapper_cfg = model_wrapper(cfg, cfg.get('model_wrapper_cfg'))
         return
     strategy = cfg.get('strategy') or dict(type='DDPStrategy')  # mmengine's default for several processes
-    if isinstance(strategy, dict) and strategy.get('type') in ('DDPStrategy', 'mmengine.DDPStrategy', DDPStrategy):
+    if isinstance(strategy, dict) and _class_of(strategy, STRATEGIES) is DDPStrategy:
         own = strategy.get('model_wrapper') or cfg.get('model_wrapper_cfg')
         cfg.strategy = dict(strategy, model_wrapper=model_wrapper(cfg, own))
+
+
+def drop_strategy(cfg: Config) -> None:
+    """Take out the strategy that :func:`set_model_wrapper` has put into a config, as a work folder has it.
+
+    A single process has none to communicate with, and mmengine would look for its rank.
+    """
+    wrapper = (cfg.get('strategy') or {}).get('model_wrapper') or {}
+    is_ours = _class_of(wrapper, MODEL_WRAPPERS) is SARDistributedDataParallel
+    if is_ours and has_flexible_runner(cfg) and _class_of(cfg.strategy, STRATEGIES) is DDPStrategy:
+        cfg.pop('strategy')
+
+
+def has_flexible_runner(cfg: Config) -> bool:
+    kind = _class_of(dict(type=cfg.get('runner_type')), RUNNERS)
+    return isinstance(kind, type) and issubclass(kind, FlexibleRunner)
+
+
+def _class_of(part: dict, registry: Registry) -> Any:
+    kind = part.get('type')
+    return registry.get(kind) if isinstance(kind, str) else kind
+
+
+def _rank() -> str:
+    names = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
+    return next((os.environ[name] for name in names if name in os.environ), '0')
 
 
 def model_wrapper(cfg: Config, own: Optional[dict]) -> dict:

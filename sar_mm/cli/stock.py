@@ -11,6 +11,8 @@ from mmengine.registry import MODELS, DefaultScope
 from ..engine.hooks import AnchorWeightHook
 from .model_types import has_anchors, heads_with_anchors, names_hook
 
+_OF_ANCHORS = r'.*\banchor_head\b|default_hooks\.anchor_'  # options that a stock config has no place for
+
 
 class Stock(NamedTuple):
     """How to train a stock model.
@@ -37,13 +39,14 @@ def stock_of(cfg: Config, path: str, given: Sequence[str]) -> Stock:
         path: Its path.
         given: ``--cfg-options`` as on the command line, which are merged into it.
     """
-    named = [option for option in given if re.search(r'head.*type=SAR', option)]
-    shared = [option for option in given if option not in named and 'anchor_head' not in option]
+    named = [option for option in given if re.search(r'head.*type=(sar_mm\.)?SAR', option)]
+    shared = [option for option in given if option not in named and not re.match(_OF_ANCHORS, option)]
     folder, name = osp.split(path)
     twin = osp.join(folder, name[len('sar_') :])
     if name.startswith('sar_') and osp.isfile(twin):
         return Stock(twin, [], shared)
-    if named:
+    places = [f'{place}.type=' for place, _, _ in heads_with_anchors(cfg)]
+    if named and all(any(option.startswith(place) for option in named) for place in places):
         return Stock(path, [], shared)
     types = _stock_types(cfg)
     return Stock(path, types, shared) if types else Stock(None, [], list(given))

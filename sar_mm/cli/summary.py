@@ -13,6 +13,8 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner, find_latest_checkpoint
 
+from ..engine.checks import unwrapped
+from ..engine.hooks.anchor_monitor import anchor_heads
 from .model_types import has_anchors
 from .stock import stock_of
 
@@ -32,6 +34,9 @@ class Summary(Hook):
     def __init__(self, runner: Runner, args: argparse.Namespace) -> None:
         self.runner, self.args = runner, args
         self.start, self.began_at = time.monotonic(), int(time.time())
+        # Of a ResumableRunner, the checkpoint that was chosen.
+        self.is_resumed = bool(getattr(runner, '_resume', False))
+        self.resumed_from = getattr(runner, '_load_from', None) if self.is_resumed else None
         self.resumed_at = 0
         runner.register_hook(self)
 
@@ -91,6 +96,9 @@ class Summary(Hook):
         shut = [name.split('/')[-1].rpartition('.')[0] for name, each in gates.items() if not each.data[0].any()]
         if not shut:
             return []
+        heads = anchor_heads(unwrapped(self.runner.model)).values()
+        if heads and not any(getattr(head.loss_module, 'pull_weight', 1) for head in heads):
+            return []  # none is pulled whatever the gate is
         whose = f' in {", ".join(shut)}' if any(shut) else ''
         text = (
             f'{"never" if is_whole else "not yet"} open{whose}: no feature was pulled to its anchor; '
@@ -99,12 +107,13 @@ class Summary(Hook):
         return [('gate', text)]
 
     def checkpoint(self) -> Optional[str]:
-        """Return the best checkpoint of the run that is there, or else the last one."""
+        """Return the best checkpoint of the run that is there, or else the last one, or that it was resumed from."""
         # The hub names a checkpoint before it is written, the file afterwards; it may be that of an earlier run.
         file, saved = osp.join(self.runner.work_dir, 'last_checkpoint'), None
-        if osp.isfile(file) and (self.resumed_at or osp.getmtime(file) >= self.began_at):
+        if osp.isfile(file) and (self.is_resumed or osp.getmtime(file) >= self.began_at):
             saved = find_latest_checkpoint(self.runner.work_dir)
         paths = [path for _, _, path in self.best()] + [self.runner.message_hub.runtime_info.get('last_ckpt'), saved]
+        paths.append(self.resumed_from)
         return next((near(path) for path in paths if path and ('://' in path or osp.exists(path))), None)
 
     def commands(self, checkpoint: str, is_whole: bool) -> List[Tuple[str, str]]:
@@ -115,7 +124,9 @@ class Summary(Hook):
         flags = [f'--{name.replace("_", "-")}' for name in ('amp', 'no_validate', 'auto_scale_lr') if vars(args)[name]]
         rows = [('test', self.command('test', [args.config, checkpoint], [*where, *given]))]
         if not is_whole:
-            rows.append(('resume', self.command('train', [args.config], [*flags, *where, *given, '--resume'])))
+            is_there = osp.isfile(osp.join(self.runner.work_dir, 'last_checkpoint'))
+            resume = ['--resume'] if is_there else ['--resume', checkpoint]  # of the folder, or of another run
+            rows.append(('resume', self.command('train', [args.config], [*flags, *where, *given, *resume])))
         elif has_anchors(self.runner.cfg):
             rows += self.comparison(checkpoint, flags)
         return rows

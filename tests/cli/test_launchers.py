@@ -140,6 +140,36 @@ def test_set_model_wrapper__of_a_flexible_runner_is_that_of_its_strategy(given, 
     assert cfg.get('model_wrapper_cfg') == given.get('model_wrapper_cfg')
 
 
+@pytest.mark.parametrize('strategy', [None, dict(type='mmengine._strategy.DDPStrategy')])
+def test_prepare_launcher__a_config_of_several_processes_is_one_of_a_single_process(strategy, tmp_path, monkeypatch):
+    monkeypatch.setattr(launchers, 'get_device', lambda: 'cpu')
+    cfg = Config(dict(runner_type='FlexibleRunner', **({} if strategy is None else dict(strategy=strategy))))
+    set_model_wrapper(cfg)
+    cfg.dump(tmp_path / 'dumped.py')
+    cfg = Config.fromfile(tmp_path / 'dumped.py')
+    assert cfg.strategy.model_wrapper.type == 'SARDistributedDataParallel'
+    cfg.launcher = 'none'
+    prepare_launcher(cfg)
+    assert 'strategy' not in cfg
+    own = dict(type='DDPStrategy', model_wrapper=dict(type='MMDistributedDataParallel'))
+    cfg = Config(dict(runner_type='FlexibleRunner', strategy=own, launcher='none'))
+    prepare_launcher(cfg)
+    assert cfg.strategy == own
+
+
+@pytest.mark.parametrize('name', ['RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'])
+def test_warn_of_strategy__in_one_process(name, monkeypatch, capsys):
+    pytest.importorskip('mmpretrain.models')
+    monkeypatch.delenv('RANK', raising=False)
+    model = dict(type='ImageClassifier', head=dict(type='SARLinearClsHead'))
+    cfg = Config(dict(model=model, default_scope='mmpretrain', strategy=dict(type='DeepSpeedStrategy')))
+    cfg.runner_type = 'FlexibleRunner'
+    for rank, number in (('0', 1), ('3', 0)):
+        monkeypatch.setenv(name, rank)
+        launchers.warn_of_strategy(cfg)
+        assert capsys.readouterr().err.count('DeepSpeedStrategy') == number
+
+
 @pytest.mark.parametrize(
     'runner, strategy, expected',
     [

@@ -22,7 +22,7 @@ def segmentor(**heads):
 def test_stock_of__a_config_with_a_twin_next_to_it(tmp_path):
     for name in ('a.py', 'sar_a.py'):
         (tmp_path / name).write_text('')
-    given = ['randomness.seed=1', 'model.head.anchor_head.momentum=0.9']
+    given = ['randomness.seed=1', 'model.head.anchor_head.momentum=0.9', 'default_hooks.anchor_weights.end=9']
     cfg = classifier(dict(LINEAR, anchor_head=dict(momentum=0.9)), randomness=dict(seed=1))
     assert stock_of(cfg, str(tmp_path / 'sar_a.py'), given) == Stock(str(tmp_path / 'a.py'), [], given[:1])
     (tmp_path / 'a.py').unlink()
@@ -30,7 +30,15 @@ def test_stock_of__a_config_with_a_twin_next_to_it(tmp_path):
 
 
 def test_stock_of__a_stock_config_and_an_option():
-    assert stock_of(classifier(LINEAR), 'my.py', ['model.head.type=SARLinearClsHead']) == Stock('my.py', [], [])
+    for name in ('SARLinearClsHead', 'sar_mm.SARLinearClsHead'):
+        assert stock_of(classifier(LINEAR), 'my.py', [f'model.head.type={name}']) == Stock('my.py', [], [])
+    options = ['model.head.type=SARLinearClsHead', 'model.head.anchor_head.momentum=0.9', 'a=1']
+    cfg = classifier(dict(LINEAR, anchor_head=dict(momentum=0.9)))
+    assert stock_of(cfg, 'my.py', options) == Stock('my.py', [], ['a=1'])
+    # A second head has anchors by the config itself.
+    types = ['model.decode_head.type=FCNHead', 'model.auxiliary_head.type=FCNHead']
+    given = ['model.auxiliary_head.type=SARFCNHead']
+    assert stock_of(segmentor(decode_head=FCN, auxiliary_head=FCN), 'my.py', given) == Stock('my.py', types, [])
 
 
 @pytest.mark.parametrize(

@@ -1,145 +1,16 @@
 import argparse
 import os
-import re
 import shlex
-import sys
 import time
-from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
-from mmengine.dataset import DefaultSampler, InfiniteSampler
-from mmengine.evaluator import BaseMetric
-from mmengine.hooks import Hook
-from mmengine.model import BaseModel
-from mmengine.registry import DefaultScope
-from torch import nn
-from torch.utils.data import Dataset
+from summarized import Gate
 
 from sar_mm.cli import summary as summary_module
 from sar_mm.cli.summary import Summary, near
-from sar_mm.engine.runner import ResumableRunner
-
-
-class Points(Dataset):
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        return dict(inputs=torch.ones(2))
-
-
-class Model(BaseModel):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(2, 1)
-
-    def forward(self, inputs, mode='tensor'):
-        output = self.layer(torch.stack(inputs))
-        return dict(loss=output.square().mean()) if mode == 'loss' else list(output)
-
-
-class Falling(BaseMetric):
-    """A score that falls with every validation: the first is the best."""
-
-    def process(self, data_batch, data_samples):
-        self.results.append(0)
-
-    def compute_metrics(self, results):
-        self.count = getattr(self, 'count', 0) + 1
-        return dict(acc=90.0 - self.count, mIoU=1.5)
-
-
-class Gate(Model):
-    """A model whose heads log gates, which are open in given steps."""
-
-    def __init__(self, **is_open):
-        super().__init__()
-        self.is_open = is_open
-
-    def forward(self, inputs, mode='tensor'):
-        output = super().forward(inputs, mode)
-        if mode == 'loss':
-            output.update({f'{name}anchor_gate': torch.tensor(steps.pop(0)) for name, steps in self.is_open.items()})
-        return output
-
-
-class Stop(Hook):
-    """Raises an error at the end of a step, or before the first one (0)."""
-
-    def __init__(self, at, error):
-        self.at, self.error = at, error
-
-    def before_train(self, runner):
-        if self.at == 0:
-            raise self.error
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.iter + 1 == self.at:
-            raise self.error
-
-
-@pytest.fixture
-def train(tmp_path, monkeypatch):
-    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, 'argv', ['tools/train.py'])
-
-    def train(
-        steps=4,
-        by_epoch=False,
-        stop=None,
-        best=None,
-        validate=True,
-        checkpoints=2,
-        cfg=None,
-        model=None,
-        resume=False,
-        log=True,
-        **given,
-    ):
-        defaults = dict(config='my.py', cfg_options=None, work_dir=None, launcher='none')
-        args = argparse.Namespace(**{**defaults, 'amp': False, 'no_validate': False, 'auto_scale_lr': False, **given})
-        loader = dict(dataset=Points(), batch_size=2)
-        val = dict(val_dataloader=dict(sampler=dict(type=DefaultSampler, shuffle=False), **loader))
-        val.update(val_cfg=dict(), val_evaluator=dict(type=Falling))
-        loop = dict(by_epoch=True, max_epochs=steps) if by_epoch else dict(by_epoch=False, max_iters=steps)
-        runner = ResumableRunner(
-            model=model or Model(),
-            resume=resume,
-            work_dir='work_dirs/my',
-            train_dataloader=dict(sampler=dict(type=DefaultSampler if by_epoch else InfiniteSampler), **loader),
-            train_cfg=dict(val_interval=1 if by_epoch else 2, **loop),
-            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
-            default_hooks=dict(
-                checkpoint=dict(type='CheckpointHook', interval=checkpoints, by_epoch=by_epoch, save_best=best),
-            ),
-            custom_hooks=[Stop(*stop)] if stop else [],
-            default_scope='mmengine',
-            experiment_name=f'{tmp_path.name}{time.monotonic()}',
-            **(val if validate else {}),
-        )
-        runner.cfg.merge_from_dict(cfg or {})
-        (file,) = Path(runner.log_dir).glob('*.log')
-        before = len(file.read_text())  # of a training in the same second
-        summary = Summary(runner, args)
-        if not log:
-            monkeypatch.setattr(summary_module.osp, 'isfile', lambda path: False)
-        try:
-            runner.train()
-            summary.show()
-        except BaseException as error:
-            assert stop and error is stop[1]
-            summary.show(failed=True)
-        text = file.read_text()[before:]
-        assert text.count('The training ') <= 1
-        found = re.search(r'The training (has ended|was stopped): (.*), 0:00:\d\d(.*)\n((?:  .*\n)*)', text)
-        rows = dict(line[2:].split(maxsplit=1) for line in found[4].splitlines()) if found else {}
-        return found and found[1], found and found[2] + found[3], rows
-
-    return train
+from sar_mm.models import SemanticAnchorHead
 
 
 def test_summary__of_a_whole_training(train):
@@ -214,6 +85,17 @@ def test_summary__of_a_resumed_training_says_since_when_the_time_counts(by_epoch
     assert (how, done) == ('has ended', f'4 of 4 {unit}s since it was resumed at {unit} 2')
 
 
+@pytest.mark.parametrize('at', [0, 3])
+def test_summary__of_a_resumed_training_that_is_stopped_early(at, train, tmp_path):
+    train(steps=2)
+    _, _, rows = train(stop=(at, RuntimeError()), resume='auto')
+    assert rows['test'].endswith('iter_2.pth') and rows['resume'].endswith('--resume')
+    elsewhere = tmp_path / 'elsewhere'
+    Path('work_dirs/my').rename(elsewhere)
+    _, _, rows = train(stop=(at, RuntimeError()), resume=True, load_from=str(elsewhere / 'iter_2.pth'))
+    assert rows['resume'].endswith('--resume elsewhere/iter_2.pth')
+
+
 PAGE = Path(__file__).parents[2] / 'docs' / 'reading_the_log.md'
 WHY = 'no feature was pulled to its anchor; why: "The warning of a shut gate" in docs/reading_the_log.md'
 
@@ -231,6 +113,13 @@ WHY = 'no feature was pulled to its anchor; why: "The warning of a shut gate" in
 def test_summary__a_gate_that_was_never_open(is_open, stop, expected, train):
     _, _, rows = train(model=Gate(**is_open), stop=stop)
     assert rows.get('gate') == expected
+
+
+@pytest.mark.parametrize('pull_weight', [0.0, 0.1])
+def test_summary__a_shut_gate_matters_where_there_is_a_pull(pull_weight, train):
+    model = Gate(**{'': [0.0] * 4})
+    model.anchor_head = SemanticAnchorHead(2, 2, loss=dict(pull_weight=pull_weight)).requires_grad_(False)
+    assert ('gate' in train(model=model)[2]) == bool(pull_weight)
 
 
 def test_summary__a_gate_that_was_open_before_the_resume(train):
