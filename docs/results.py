@@ -53,7 +53,8 @@ def last(scores: dict) -> dict:
 def gate_of(run: dict) -> dict:
     """Return the first logged step with an open gate, if there is one."""
     curves = run['curves']
-    opened = [step for step, gate in zip(curves['step'], curves.get('anchor_gate', ())) if gate]
+    gates = next((curves[name] for name in curves if name.endswith('anchor_gate')), ())  # of mmseg: decode.anchor_gate
+    opened = [step for step, gate in zip(curves['step'], gates) if gate]
     return {GATE: opened[0]} if opened else {}
 
 

@@ -220,7 +220,10 @@ def test_train_configs__reads_the_log_of_a_resumed_training(tool, tmp_path):
     parts = {
         '1': [dict(lr=0.1, loss=3.0, step=10), dict(lr=0.1, loss=2.0, step=20), dict(accuracy=7.0, step=20)],
         '2': [dict(lr=0.1, loss=2.5, anchor_gate=1.0, step=20), dict(lr=0.1, loss=float('nan'), step=30)],
-        '3': [dict(lr=0.1, loss=1.23456, anchor_gate=1.0, step=40), dict(accuracy=9.0, time=0.1, step=40)],
+        '3': [
+            {'lr': 0.1, 'loss': 1.23456, 'anchor_gate': 1.0, 'decode.loss_ce': 2.0, 'step': 40},
+            dict(accuracy=9.0, time=0.1, step=40),
+        ],
     }
     for name, lines in parts.items():
         file = tmp_path / name / 'vis_data' / 'scalars.json'
@@ -228,4 +231,5 @@ def test_train_configs__reads_the_log_of_a_resumed_training(tool, tmp_path):
         file.write_text('\n'.join(map(json.dumps, lines)))
     validation, curves = tool.read_log(tmp_path)
     assert validation == dict(step=[20, 40], accuracy=[7.0, 9.0])
+    assert curves.pop('decode.loss_ce') == [None, None, None, 2.0]
     assert curves == dict(step=[10, 20, 30, 40], loss=[3.0, 2.5, None, 1.235], anchor_gate=[None, 1.0, None, 1.0])

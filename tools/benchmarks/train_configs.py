@@ -147,7 +147,8 @@ def read_log(work_dir: Path) -> Tuple[dict, dict]:
     for file in log_files(work_dir):
         for line in map(json.loads, file.read_text().splitlines()):
             (lines if 'lr' in line else validations)[line['step']] = line
-    return as_lists(validations, '(?!step|time|data_time)'), as_lists(lines, 'loss|anchor_')
+    # mmseg puts the head before the name: decode.loss_ce.
+    return as_lists(validations, '(?!step|time|data_time)'), as_lists(lines, r'(\w+\.)?(loss|anchor_)')
 
 
 def as_lists(lines: Dict[int, dict], pattern: str) -> Dict[str, list]:
