@@ -116,7 +116,7 @@ class CLITestMonitor(AnchorMonitorHook):
         *(dict(type=kind) for kind in (AnchorMonitorHook, 'CLITestMonitor')),
         AnchorMonitorHook(),
     ],
-    ids=str,
+    ids=['name', 'name with package', 'class', 'derived', 'built'],
 )
 @pytest.mark.parametrize('place', ['custom', 'default', 'by name'])
 def test_watch_anchors__one_in_the_config_stays_the_only_one(hook, place):
