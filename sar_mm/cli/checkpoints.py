@@ -16,11 +16,11 @@ _STUDENT, _TEACHER = 'student.', 'teacher.module.'
 _UNUSED = re.compile(r'(^|\.)(anchor_head|auxiliary_head|loss(_\w+)?)\.')
 # Buffers that the toolboxes compute when they build a model; some of their versions save them, others do not.
 _CONSTANT = re.compile(r'(^|\.)(attn_mask|relative_position_index|relative_coords_table)$')
-# What a checkpoint may have besides: what every mmseg head once had, counts of averaged models, what data preprocessors
-# once saved, and what the authors' code adds to a stock model.
+# What a checkpoint may have besides, in modules that the model has: what every mmseg head once had, what data
+# preprocessors once saved, and what the authors' code adds to a stock head.
 _EXTRA = re.compile(
-    r'decode_head\.(\d+\.)?conv_seg\.|(steps|n_averaged)$|data_preprocessor\.'
-    r'|(decode_head\.)?(random_center|momentum_center_feat|update_flag|center_lbl|local_iter|projecter(_linear)?)(\.|$)'
+    r'decode_head\.(\d+\.)?conv_seg\.|data_preprocessor\.'
+    r'|decode_head\.(random_center|momentum_center_feat|update_flag|center_lbl|local_iter|projecter(_linear)?)(\.|$)'
 )
 _MOST_NAMES = 3  # of weights in a message
 

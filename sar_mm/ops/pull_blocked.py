@@ -50,7 +50,7 @@ def _differences(feature: Tensor, target: Tensor, anchors: Tensor) -> Iterator[T
     """
     by_position = _has_channels_last(feature)
     is_soft = target.is_floating_point()
-    transposed = anchors.t().contiguous()
+    transposed = anchors.t() if by_position else anchors.t().contiguous()  # read where not by position
     size = _block_size(feature)
     buffer = anchors.new_empty(min(size + feature.shape[1], feature.numel()))
     for sample in range(1 if feature.dim() == 2 else len(feature)):

@@ -23,6 +23,7 @@ Memory and host waits are those of train_step.py.
 
 import argparse
 import sys
+from abc import abstractmethod
 from importlib.util import find_spec
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -87,8 +88,9 @@ class ValidRowsHead(FeatureHead):
             valid &= labels != self.ignore_index
         return dict(loss_peer=self.of_rows(rows[valid], labels[valid]))
 
+    @abstractmethod
     def of_rows(self, rows: Tensor, labels: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Return the loss of features (M, C) and class indices (M,)."""
 
 
 class AllPairsCenterHead(ValidRowsHead):
